@@ -1,0 +1,55 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+let settings: [SwiftSetting] = [
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+]
+
+/// Glibc shows setns, unshare and pipe2 only to those who ask for the GNU interfaces.
+let gnu: [CSetting] = [.define("_GNU_SOURCE")]
+
+let package = Package(
+    name: "clat-agent",
+    products: [.executable(name: "clat-agent", targets: ["clat-agent"])],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
+    ],
+    targets: [
+        .systemLibrary(name: "CLibMnl", pkgConfig: "libmnl", providers: [.apt(["libmnl-dev"])]),
+        .systemLibrary(name: "CLibCap", pkgConfig: "libcap", providers: [.apt(["libcap-dev"])]),
+        .systemLibrary(name: "CLibBpf", pkgConfig: "libbpf", providers: [.apt(["libbpf-dev"])]),
+        .systemLibrary(name: "CLinux", providers: [.apt(["linux-libc-dev"])]),
+        .target(name: "ClatBase", dependencies: ["CLinux"], cSettings: gnu, swiftSettings: settings),
+        .target(
+            name: "ClatNetlink", dependencies: ["ClatBase", "CLibMnl"], cSettings: gnu, swiftSettings: settings),
+        .plugin(name: "EmbedBPF", capability: .buildTool()),
+        .target(
+            name: "ClatTranslator", dependencies: ["ClatBase", "CLibBpf", "CLinux"], exclude: ["BPF"],
+            cSettings: gnu, swiftSettings: settings, plugins: ["EmbedBPF"]),
+        .target(
+            name: "ClatAgent",
+            dependencies: [
+                "ClatBase", "ClatNetlink", "ClatTranslator", "CLibCap", "CLinux",
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            cSettings: gnu, swiftSettings: settings),
+        .executableTarget(
+            name: "clat-agent",
+            dependencies: ["ClatAgent", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+            swiftSettings: settings),
+        .testTarget(name: "ClatBaseTests", dependencies: ["ClatBase"], swiftSettings: settings),
+        .testTarget(
+            name: "ClatNetlinkTests", dependencies: ["ClatBase", "ClatNetlink"], cSettings: gnu,
+            swiftSettings: settings),
+        .testTarget(
+            name: "ClatTranslatorTests", dependencies: ["ClatBase", "ClatTranslator"], cSettings: gnu,
+            swiftSettings: settings),
+        .testTarget(
+            name: "ClatAgentTests", dependencies: ["ClatBase", "ClatNetlink", "ClatAgent"], cSettings: gnu,
+            swiftSettings: settings),
+    ],
+    swiftLanguageModes: [.v6]
+)

@@ -1,0 +1,22 @@
+#pragma once
+#include <linux/if_tun.h>
+#include <linux/virtio_net.h>
+#include <netinet/icmp6.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <sched.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/signalfd.h>
+#include <sys/timerfd.h>
+#include <sys/un.h>
+
+/* ioctl requests are macros with a cast inside, which the importer cannot see. */
+enum { CLAT_TUNSETIFF = TUNSETIFF, CLAT_TUNSETOFFLOAD = TUNSETOFFLOAD, CLAT_TUNSETVNETHDRSZ = TUNSETVNETHDRSZ };
+
+/* Since Linux 6.2 (linux/if_tun.h of older distributions lacks them). */
+#ifndef TUN_F_USO4
+#define TUN_F_USO4 0x20
+#define TUN_F_USO6 0x40
+#endif

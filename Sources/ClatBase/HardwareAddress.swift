@@ -1,0 +1,21 @@
+/// A 48-bit Ethernet address, octet 0 in bits 47 to 40.
+public struct HardwareAddress: Hashable, Sendable, CustomStringConvertible {
+    /// The address as a number below 2^48.
+    public let rawValue: UInt64
+
+    /// Six octets in transmission order; nil for any other count (links that are not Ethernet have other lengths).
+    public init?(bytes: some Collection<UInt8>) {
+        guard bytes.count == 6 else { return nil }
+        rawValue = bytes.reduce(0) { $0 << 8 | UInt64($1) }
+    }
+
+    /// The six octets in transmission order.
+    public var bytes: [UInt8] {
+        (0..<6).map { UInt8(truncatingIfNeeded: rawValue >> (40 - 8 * $0)) }
+    }
+
+    /// Lower-case, colon-separated.
+    public var description: String {
+        bytes.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined(separator: ":")
+    }
+}

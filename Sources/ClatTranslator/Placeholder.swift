@@ -1,0 +1,2 @@
+import ClatBase
+public struct PlaceholderT { public static var size: Int { BPFObject.hexadecimal.utf8CodeUnitCount } }

@@ -1,0 +1,3 @@
+import ClatAgent
+import ArgumentParser
+@main struct Main: ParsableCommand { func run() { print("hi") } }
