@@ -54,3 +54,8 @@ func hex(_ text: String) throws -> [UInt8] {
         try #require(UInt8(String(digits[offset..<min(offset + 2, digits.count)]), radix: 16))
     }
 }
+
+extension [UInt8] {
+    /// Hexadecimal text.
+    var hex: String { map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined() }
+}
