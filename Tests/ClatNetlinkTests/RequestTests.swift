@@ -301,6 +301,17 @@ struct RequestTests {
             """)
     }
 
+    @Test("to look up an IPv6 route sets no flag, as the kernel refuses all")
+    func lookupIPv6() throws {
+        try expect(
+            .route(to: try IPAddress("2001:db8::1"), from: nil, on: nil),
+            """
+            30000000 1a00 0500 00000000 00000000          // 48 octets, RTM_GETROUTE, REQUEST|ACK
+            0a 80 00 00 00 00 00 00 00000000              // rtmsg: AF_INET6, /128
+            1400 0100 20010db8000000000000000000000001    // RTA_DST
+            """)
+    }
+
     @Test("for a neighbour is permanent")
     func neighbours() throws {
         let hardware = try #require(HardwareAddress(bytes: [2, 0, 0, 0, 0, 0x46]))
