@@ -18,6 +18,8 @@ struct Request: ~Copyable {
     /// A request that wants an ACK or, with NLM_F_DUMP, the whole table.
     init<Body: BitwiseCopyable>(_ type: Int, _ flags: CInt, _ body: Body) {
         storage = .allocate(byteCount: Self.capacity, alignment: Int(MNL_ALIGNTO))
+        // Libmnl leaves the padding of attributes as it finds it.
+        storage.initializeMemory(as: UInt8.self, repeating: 0, count: Self.capacity)
         header = mnl_nlmsg_put_header(storage)
         header.pointee.nlmsg_type = UInt16(truncatingIfNeeded: type)
         let answer = flags & NLM_F_DUMP == NLM_F_DUMP ? 0 : NLM_F_ACK

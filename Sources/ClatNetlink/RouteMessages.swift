@@ -106,7 +106,8 @@ extension Request {
         body.rtm_family = destination.family.number
         body.rtm_dst_len = UInt8(destination.family.bits)
         body.rtm_src_len = source.map { UInt8($0.family.bits) } ?? 0
-        body.rtm_flags = UInt32(RTM_F_LOOKUP_TABLE)
+        // IPv6 tells the table unasked, and refuses to be asked.
+        body.rtm_flags = destination.family == .ipv4 ? UInt32(RTM_F_LOOKUP_TABLE) : 0
         var request = Request(RTM_GETROUTE, 0, body)
         request.put(RTA_DST.rawValue, octets: destination.bytes)
         if let source { request.put(RTA_SRC.rawValue, octets: source.bytes) }

@@ -208,7 +208,7 @@ extension NetlinkSocket {
     }
 
     /// The way a packet to `destination` would take (RTM_GETROUTE), from a source or by an interface if given; nil where
-    /// there is none (ENETUNREACH, EHOSTUNREACH). An answer of kind `unreachable` and the like is also an answer.
+    /// there is none (ENETUNREACH, EHOSTUNREACH). A route of kind `blackhole` is EINVAL, of kind `prohibit` EACCES.
     public mutating func route(
         to destination: IPAddress, from source: IPAddress? = nil, on index: UInt32? = nil
     ) throws(NetlinkError) -> Route? {

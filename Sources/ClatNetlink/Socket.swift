@@ -127,58 +127,38 @@ public struct NetlinkSocket: ~Copyable, Sendable {
 
     /// Sends a request and waits for its ACK.
     mutating func perform(_ operation: String, _ request: borrowing Request) throws(NetlinkError) {
-        let none: [Never] = try collect(operation, request) { _, _, _ in nil }
-        assert(none.isEmpty)
+        _ = try collect(operation, request) { _, _, _ in Never?.none }
     }
 
     /// Sends a request and gathers what `read` makes of the messages of its answer. What `read` finds malformed is
     /// counted and left out; what it has no interest in, it says nil to.
     mutating func collect<Value>(
-        _ operation: String, _ request: borrowing Request,
-        _ read: (_ type: Int, RawSpan, _ body: Range<Int>) throws(MalformedMessage) -> Value?
+        _ operation: String, _ request: borrowing Request, _ read: Answer<Value>.Reader
     ) throws(NetlinkError) -> [Value] {
         guard !request.isOverfull else { throw NetlinkError(operation: operation, code: EMSGSIZE) }
         for _ in 0..<Self.attempts {
             sequence &+= 1
             request.stamp(sequence: sequence)
             try socket.send(request.bytes, operation)
-            var values: [Value] = []
-            if try gather(operation, into: &values, read) { return values }
+            var answer = Answer<Value>(sequence: sequence, port: socket.port)
+            let verdict = try receive(&answer, operation, read)
+            malformed += answer.malformed
+            if verdict.code != 0 {
+                throw NetlinkError(operation: operation, code: verdict.code, message: verdict.message)
+            }
+            if answer.isConsistent { return answer.values }
         }
         throw NetlinkError(
             operation: operation, code: EINTR, message: "the table changed during each of \(Self.attempts) listings")
     }
 
-    /// Reads to the end of the answer. False where the kernel says that the table changed meanwhile.
-    private mutating func gather<Value>(
-        _ operation: String, into values: inout [Value],
-        _ read: (_ type: Int, RawSpan, _ body: Range<Int>) throws(MalformedMessage) -> Value?
-    ) throws(NetlinkError) -> Bool {
+    private mutating func receive<Value>(
+        _ answer: inout Answer<Value>, _ operation: String, _ read: Answer<Value>.Reader
+    ) throws(NetlinkError) -> Verdict {
         let deadline = BootInstant.now + .seconds(Self.patience)
-        var consistent = true
-        var unread = 0
-        defer { malformed += unread }
         while BootInstant.now < deadline {
             let count = try receive(operation)
-            let bytes = buffer.span.bytes.extracting(0..<count)
-            var cursor = MessageCursor()
-            var answer: Answer?
-            while answer == nil {
-                do throws(MalformedMessage) {
-                    guard let message = try cursor.next(in: bytes) else { break }
-                    // Anything else is the tail of an answer that came too late.
-                    guard message.sequence == sequence, message.port == socket.port else { continue }
-                    if message.flags & NLM_F_DUMP_INTR != 0 { consistent = false }
-                    if message.type == NLMSG_ERROR || message.type == NLMSG_DONE {
-                        answer = try Answer(bytes, message)
-                    } else if let value = try read(message.type, bytes, message.body) {
-                        values.append(value)
-                    }
-                } catch { unread += 1 }
-            }
-            guard let answer else { continue }
-            if answer.code == 0 { return consistent }
-            throw NetlinkError(operation: operation, code: answer.code, message: answer.message)
+            if let verdict = answer.take(buffer.span.bytes.extracting(0..<count), read) { return verdict }
         }
         throw NetlinkError(operation: operation, code: ETIMEDOUT)
     }
@@ -187,34 +167,5 @@ public struct NetlinkSocket: ~Copyable, Sendable {
         do throws(NetlinkError) { return try socket.receive(into: &buffer, operation) } catch {
             throw error.code == EAGAIN ? NetlinkError(operation: operation, code: ETIMEDOUT) : error
         }
-    }
-}
-
-/// What ends an answer: NLMSG_ERROR, which is also the ACK, or NLMSG_DONE.
-struct Answer {
-    /// An errno, or 0 for success.
-    let code: CInt
-    /// The kernel's words.
-    let message: String?
-
-    /// NLMSG_ERROR: `struct nlmsgerr` (errno, negated, and the request's header), the rest of the request unless
-    /// NLM_F_CAPPED, attributes if NLM_F_ACK_TLVS. NLMSG_DONE: errno, negated; attributes if NLM_F_ACK_TLVS.
-    init(_ bytes: RawSpan, _ answer: Message) throws(MalformedMessage) {
-        var attributes = AttributeCursor(answer.body, after: CInt.self)
-        if answer.type == NLMSG_ERROR {
-            let error = try bytes.load(nlmsgerr.self, at: answer.body)
-            var start = answer.body.lowerBound + MemoryLayout<nlmsgerr>.size
-            if answer.flags & NLM_F_CAPPED == 0 {
-                start += aligned(max(0, Int(clamping: error.msg.nlmsg_len) - MemoryLayout<nlmsghdr>.size))
-            }
-            attributes = AttributeCursor(min(start, answer.body.upperBound)..<answer.body.upperBound)
-        }
-        // The least of CInt has no negative.
-        code = 0 &- (try bytes.load(CInt.self, at: answer.body))
-        var message: String?
-        while answer.flags & NLM_F_ACK_TLVS != 0, let attribute = try attributes.next(in: bytes) {
-            if attribute.type == Int(NLMSGERR_ATTR_MSG.rawValue) { message = bytes.text(at: attribute.value) }
-        }
-        self.message = message
     }
 }

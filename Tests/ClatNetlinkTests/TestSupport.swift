@@ -54,3 +54,37 @@ func hex(_ text: String) throws -> [UInt8] {
         try #require(UInt8(String(digits[offset..<min(offset + 2, digits.count)]), radix: 16))
     }
 }
+
+extension [UInt8] {
+    /// Hexadecimal text.
+    var hex: String { map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined() }
+}
+
+/// A namespace for the length of a test; suites cannot hold what is not copyable.
+final class NamespaceBox: Sendable {
+    let namespace: NetworkNamespace
+    init() throws { namespace = try .create() }
+}
+
+/// Two namespaces with a veth between them, up at both ends.
+final class VethPair: Sendable {
+    let near: NetworkNamespace
+    let far: NetworkNamespace
+    /// `a`, in the near one; without a link-local address of its own.
+    let nearLink: Link
+    /// `b`, in the far one.
+    let farLink: Link
+
+    init() throws {
+        near = try .create()
+        far = try .create()
+        var nearSocket = try NetlinkSocket(in: near)
+        var farSocket = try NetlinkSocket(in: far)
+        let index = try nearSocket.createVeth("a", peer: "b", in: far, mtu: 1500).index
+        try nearSocket.setLink(index, up: true)
+        try farSocket.setLink(try #require(try farSocket.link(named: "b")).index, up: true)
+        #expect(try eventually { try nearSocket.link(index: index)?.operationalState == .up })
+        nearLink = try #require(try nearSocket.link(index: index))
+        farLink = try #require(try farSocket.link(named: "b"))
+    }
+}

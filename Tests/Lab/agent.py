@@ -1,0 +1,77 @@
+"""clat-agent as a process of a test: start it in a namespace, ask its status, stop it, kill it."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+
+from namespace import wait_until
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+
+
+def binary():
+    """The program under test: CLAT_AGENT from the environment, else the release build of this tree."""
+    return pathlib.Path(os.environ.get("CLAT_AGENT") or REPOSITORY / ".build/release/clat-agent").absolute()
+
+
+class Agent:
+    """A running `clat-agent run`. `wrapper` are words before the command, as `setpriv ...`."""
+
+    def __init__(self, namespace, directory, *arguments, wrapper=()):
+        self.namespace = namespace
+        self.runtime_directory = directory
+        directory.mkdir(exist_ok=True)
+        self._log = directory / f"log-{len(list(directory.glob('log-*')))}"
+        self.command = [*wrapper, str(binary()), "run", "--runtime-dir", str(directory), *arguments]
+        with open(self._log, "w") as log:
+            self.process = namespace.popen(self.command, stdout=log, stderr=subprocess.STDOUT)
+
+    @property
+    def log(self):
+        """All that it has said so far."""
+        return self._log.read_text(errors="replace")
+
+    def status_text(self, *arguments):
+        """What `clat-agent status` prints."""
+        command = [binary(), "status", "--runtime-dir", self.runtime_directory, *arguments]
+        return self.namespace.run(command, check=True).stdout
+
+    def status(self):
+        """`clat-agent status --json` as Python values."""
+        return json.loads(self.status_text("--json"))
+
+    def interface(self, name="eth0"):
+        """The part of the status that is about one uplink; None while the agent does not know it or does not answer yet."""
+        if self.process.poll() is not None:
+            raise AssertionError(f"the agent ended with {self.process.returncode}:\n{self.log}")
+        try:
+            interfaces = self.status()["interfaces"]
+        except RuntimeError:
+            return None
+        return next((entry for entry in interfaces if entry["interface"] == name), None)
+
+    def wait_for(self, state, interface="eth0", timeout=20.0):
+        """Waits until an uplink is in `state` and returns its part of the status."""
+        def reached():
+            entry = self.interface(interface)
+            return entry if entry and entry["state"] == state else None
+        try:
+            return wait_until(reached, timeout, interval=0.05, what=f"{interface} {state}")
+        except TimeoutError as error:
+            raise AssertionError(f"{error}; it says {self.interface(interface)}\n{self.log}") from None
+
+    def wait(self, timeout=20.0):
+        """Waits until it ends by itself; its exit status."""
+        return self.process.wait(timeout)
+
+    def stop(self, timeout=20.0):
+        """SIGTERM; its exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout)
+
+    def kill(self):
+        """SIGKILL."""
+        self.process.kill()
+        self.process.wait()

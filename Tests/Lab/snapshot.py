@@ -1,0 +1,100 @@
+"""The whole network configuration of a namespace as text, so that two moments can be compared.
+
+One line per fact: links (every attribute but counters), addresses and multicast memberships, routes of all tables, rules, permanent
+and proxy neighbours, next hops, ids of peer namespaces, queueing disciplines, all net.* sysctls, the nftables rules.
+Left out is only what changes by itself: lifetimes that count down, the dynamic neighbour cache, counters.
+"""
+
+import collections
+import json
+import os
+import pathlib
+
+_COMMANDS = """link show
+address show
+maddress show
+route show table all
+rule show
+neighbour show nud permanent
+neighbour show proxy
+netns list-id
+nexthop show
+"""
+# Without a family `ip` shows both, but not of rules.
+_COMMANDS_IPV6 = """rule show
+"""
+# Lifetimes and ages, and what one fact repeats of another (an address line would repeat its link).
+_MOVING = {"valid_life_time", "preferred_life_time", "expires", "used", "age"}
+_SYSCTLS_THAT_COUNT = {"net.netfilter.nf_conntrack_count"}
+
+
+def take(namespace):
+    """The snapshot of a namespace: a sorted list of lines."""
+    lines = []
+    for family, commands in [("", _COMMANDS), ("6", _COMMANDS_IPV6)]:
+        batch = namespace.run(["ip", *(["-6"] if family else []), "-json", "-details", "-batch", "-"],
+                              stdin=commands, check=True)
+        for command, objects in zip(commands.splitlines(), _documents(batch.stdout), strict=True):
+            lines += _describe(command.split()[0] + family, objects)
+    lines += _describe("qdisc", json.loads(namespace.run(["tc", "-json", "qdisc", "show"], check=True).stdout or "[]"))
+    lines += [f"nft {line.strip()}" for line in namespace.run(["nft", "list", "ruleset"], check=True).stdout.splitlines()]
+    lines += _sysctls(namespace)
+    return sorted(lines)
+
+
+def difference(before, after):
+    """What two snapshots differ in, one line per fact that went (-) or came (+); empty if they are the same."""
+    old, new = collections.Counter(before), collections.Counter(after)
+    changes = [(line, "-") for line in (old - new).elements()] + [(line, "+") for line in (new - old).elements()]
+    return [f"{sign} {line}" for line, sign in sorted(changes)]
+
+
+def _documents(text):
+    """JSON arrays, one after the other."""
+    decoder, position = json.JSONDecoder(), 0
+    while text[position:].strip():
+        position += len(text[position:]) - len(text[position:].lstrip())
+        document, position = decoder.raw_decode(text, position)
+        yield document
+
+
+def _describe(kind, objects):
+    lines = []
+    for fact in objects:
+        fact = _still(fact)
+        if kind == "link":
+            name = fact.pop("ifname")
+            lines += [f"link {name} {key} {json.dumps(value, sort_keys=True)}" for key, value in fact.items()]
+        elif kind == "address":
+            lines += [f"address {fact['ifname']} {json.dumps(item, sort_keys=True)}" for item in fact.get("addr_info", [])]
+        elif kind == "maddress":
+            lines += [f"maddress {fact['ifname']} {json.dumps(item, sort_keys=True)}" for item in fact["maddr"]]
+        else:
+            lines.append(f"{kind} {json.dumps(fact, sort_keys=True)}")
+    return lines
+
+
+def _still(value):
+    """The value without what moves by itself; that a lifetime is infinite stays told."""
+    if isinstance(value, dict):
+        forever = {"forever": True} if value.get("valid_life_time") == 0xFFFFFFFF else {}
+        return {key: _still(item) for key, item in value.items() if key not in _MOVING} | forever
+    if isinstance(value, list):
+        return [_still(item) for item in value]
+    return value
+
+
+def _sysctls(namespace):
+    lines = []
+    with namespace.entered():
+        for directory, _, files in os.walk("/proc/sys/net"):
+            for file in files:
+                path = pathlib.Path(directory, file)
+                name = ".".join(path.parts[3:])
+                try:
+                    value = path.read_text().strip()
+                except OSError:
+                    continue  # write-only, or not set yet (stable_secret)
+                if name not in _SYSCTLS_THAT_COUNT:
+                    lines.append(f"sysctl {name} = {value}")
+    return lines
