@@ -4,6 +4,7 @@
 #include <netinet/icmp6.h>
 #include <net/if.h>
 #include <netinet/in.h>
+#include <netinet/ip_icmp.h>
 #include <sched.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -19,4 +20,9 @@ enum { CLAT_TUNSETIFF = TUNSETIFF, CLAT_TUNSETOFFLOAD = TUNSETOFFLOAD, CLAT_TUNS
 #ifndef TUN_F_USO4
 #define TUN_F_USO4 0x20
 #define TUN_F_USO6 0x40
+#endif
+
+/* Since Linux 6.2 (linux/virtio_net.h of older distributions lacks it). */
+#ifndef VIRTIO_NET_HDR_GSO_UDP_L4
+#define VIRTIO_NET_HDR_GSO_UDP_L4 5
 #endif
