@@ -1,1 +1,48 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/* What the eBPF programs and their loader both know: the configuration that goes in, the counters that come out. */
+#pragma once
+#include <linux/types.h>
+
+/* As many pairs of addresses as the translator has: the current one and those that drain after a renumbering. */
+#define CLAT_MAPPINGS 4
+
+/* Flags of a configuration. */
+enum {
+	CLAT_KERNEL_PATH = 1, /* translate plain packets here; without it all go to the translator */
+};
+
+/* An IPv6 address as two numbers in host byte order: octets 0 to 7 and octets 8 to 15. */
+struct clat_address {
+	__u64 high;
+	__u64 low;
+};
+
+/* One IPv4 address of the host, the IPv6 address it appears as, and the PREF64 of its flows. */
+struct clat_mapping {
+	struct clat_address ipv6;
+	struct clat_address prefix; /* bits past the length are zero */
+	struct clat_address mask;   /* the first `length` bits */
+	__u32 ipv4;                 /* host byte order */
+	__u32 length;               /* 32, 40, 48, 56, 64 or 96 (RFC 6052 section 2.2) */
+};
+
+/* Never changed in place: the loader makes a map with a new one and puts that in the old one's stead. */
+struct clat_config {
+	struct clat_mapping mappings[CLAT_MAPPINGS];
+	__u32 mappings_count;
+	__u32 flags;
+	__u32 uplink;       /* interface indexes */
+	__u32 host;
+	__u32 tun;
+	__u8 host_link[12]; /* Ethernet destination and source of what goes to the host */
+};
+
+enum clat_direction { CLAT_OUTBOUND, CLAT_INBOUND, CLAT_DIRECTIONS };
+
+/* Counted by each processor for itself, so that none waits for another. */
+struct clat_counts {
+	__u64 to_translator[CLAT_DIRECTIONS];   /* packets handed to the TUN */
+	__u64 from_translator[CLAT_DIRECTIONS]; /* packets the TUN handed back */
+	__u64 to_stack;                         /* packets for the CLAT address left to the kernel */
+	__u64 ignored;                          /* what the host sent that is not IPv4 */
+};

@@ -1,0 +1,98 @@
+import CLinux
+public import ClatBase
+import Glibc
+
+/// A TUN device and the descriptor its packets are read from and written to; the device dies with its owner.
+///
+/// Each frame is a `virtio_net_hdr` (10 octets, native byte order) and one IP packet. With the offloads on, that packet
+/// may be a TCP or UDP super-packet of up to 64 KiB, and its checksum may still be open.
+public struct TUNDevice: ~Copyable, Sendable {
+    /// What the kernel may hand us unfinished (`TUN_F_*`).
+    public struct Offloads: OptionSet, Sendable, Hashable {
+        /// The kernel's bits.
+        public let rawValue: CUnsignedInt
+        /// The offloads of those bits.
+        public init(rawValue: CUnsignedInt) { self.rawValue = rawValue }
+        /// Open checksums; all others need it.
+        public static let checksum = Offloads(rawValue: CUnsignedInt(TUN_F_CSUM))
+        /// TCP super-packets, with ECN too.
+        public static let tcp = Offloads(rawValue: CUnsignedInt(TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN))
+        /// UDP super-packets, since Linux 6.2.
+        public static let udp = Offloads(rawValue: CUnsignedInt(TUN_F_USO4 | TUN_F_USO6))
+    }
+
+    /// The largest MTU a device can have, so that every super-packet passes in both directions.
+    public static let mtu = 65535
+
+    /// Octets of the longest frame: the header and a packet of 65535 octets.
+    public static let largestFrame = MemoryLayout<virtio_net_hdr>.size + mtu
+
+    /// Where frames are read and written.
+    public let descriptor: OwnedDescriptor
+    /// In the namespace in which the device was made.
+    public let interfaceIndex: UInt32
+    /// What the kernel agreed to.
+    public let offloads: Offloads
+
+    /// Makes the device in the calling thread's network namespace and brings it up.
+    ///
+    /// - Parameters:
+    ///   - name: the interface's name, at most 15 octets.
+    ///   - queueLength: how many frames may wait for the reader (`txqueuelen`).
+    public init(name: String = "tun", queueLength: Int = 1000) throws(SystemError) {
+        let descriptor = try OwnedDescriptor(opening: "/dev/net/tun", O_RDWR)
+        let fd = descriptor.rawValue
+        var request = ifreq(name: name)
+        request.ifr_ifru.ifru_flags = Int16(IFF_TUN | IFF_NO_PI | IFF_VNET_HDR)
+        try retrying("ioctl TUNSETIFF \(name)") { ioctl(fd, UInt(CLAT_TUNSETIFF), &request) }
+        let offloads = try Self.setOffloads(of: fd)
+
+        // Without this the stack would join groups and solicit routers through us.
+        Self.disableIPv6(on: name)
+        let control = OwnedDescriptor(
+            adopting: try retrying("socket") { socket(AF_INET, CInt(SOCK_DGRAM.rawValue) | O_CLOEXEC, 0) })
+        let anySocket = control.rawValue
+        request = ifreq(name: name)
+        try retrying("ioctl SIOCGIFINDEX \(name)") { ioctl(anySocket, UInt(SIOCGIFINDEX), &request) }
+        let interfaceIndex = UInt32(bitPattern: request.ifr_ifru.ifru_ivalue)
+        request.ifr_ifru.ifru_ivalue = CInt(clamping: queueLength)
+        try retrying("ioctl SIOCSIFTXQLEN \(name)") { ioctl(anySocket, UInt(SIOCSIFTXQLEN), &request) }
+        request.ifr_ifru.ifru_mtu = CInt(Self.mtu)
+        try retrying("ioctl SIOCSIFMTU \(name)") { ioctl(anySocket, UInt(SIOCSIFMTU), &request) }
+        request.ifr_ifru.ifru_flags = Int16(IFF_UP)
+        try retrying("ioctl SIOCSIFFLAGS \(name)") { ioctl(anySocket, UInt(SIOCSIFFLAGS), &request) }
+        self.descriptor = descriptor
+        self.interfaceIndex = interfaceIndex
+        self.offloads = offloads
+    }
+
+    /// As many offloads as the kernel knows; without any super-packet it still works, at a tenth of the speed.
+    private static func setOffloads(of fd: CInt) throws(SystemError) -> Offloads {
+        for offloads in [[.checksum, .tcp, .udp], [.checksum, .tcp]] as [Offloads]
+        where ioctl(fd, UInt(CLAT_TUNSETOFFLOAD), CInt(offloads.rawValue)) == 0 {
+            return offloads
+        }
+        try retrying("ioctl TUNSETOFFLOAD") {
+            ioctl(fd, UInt(CLAT_TUNSETOFFLOAD), CInt(Offloads.checksum.rawValue))
+        }
+        return .checksum
+    }
+
+    /// Where /proc/sys is read-only the stack's few packets are counted as drops instead.
+    private static func disableIPv6(on name: String) {
+        guard let file = try? OwnedDescriptor(opening: "/proc/sys/net/ipv6/conf/\(name)/disable_ipv6", O_WRONLY) else {
+            return
+        }
+        _ = write(file.rawValue, "1", 1)
+    }
+}
+
+extension ifreq {
+    /// A request about the interface of that name, cut to what a name may have.
+    fileprivate init(name: String) {
+        self.init()
+        withUnsafeMutableBytes(of: &ifr_ifrn) { bytes in
+            bytes.copyBytes(from: name.utf8.prefix(Int(IFNAMSIZ) - 1))
+        }
+    }
+}
