@@ -1,2 +1,62 @@
-build:
-	swift build
+# clat-agent: `make demo` shows it, `make check` proves it, `make build` builds it. As root where namespaces are made.
+SHELL := /bin/bash
+PYTHON ?= /usr/bin/python3
+V ?= 0
+Q := $(if $(filter 1,$(V)),,@)
+
+# The C library and runtime of Swift are linked in: the machine that runs clat-agent needs no Swift.
+RELEASE := -c release --static-swift-stdlib
+BINARY := .build/release/clat-agent
+
+BUILD_PACKAGES := libmnl-dev libcap-dev libbpf-dev libmd-dev linux-libc-dev pkg-config
+LAB_PACKAGES := python3 python3-pytest iproute2 iputils-ping traceroute tcpdump ethtool nftables tayga curl bind9-dnsutils
+VM_PACKAGES := qemu-system-x86 busybox-static cpio kmod
+
+.PHONY: all deps lab-deps vm-deps build demo check lint fmt clean install uninstall
+
+all: build
+
+# Each installs only what is missing, so that without it nothing needs root or a network.
+define need
+$(Q)missing=; for p in $(1); do dpkg-query -W -f '$${db:Status-Status}\n' $$p 2>/dev/null | grep -qx installed || missing="$$missing $$p"; done; \
+if [ -n "$$missing" ]; then echo "installing:$$missing"; \
+  { command -v apt-get >/dev/null || { echo "this is not Debian: install the like of these yourself:$$missing" >&2; exit 69; }; }; \
+  [ "$$(id -u)" = 0 ] || { echo "run this as root once, or: apt-get install$$missing" >&2; exit 77; }; \
+  apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing >/dev/null; fi
+endef
+
+deps:
+	$(call need,$(BUILD_PACKAGES))
+	$(Q)command -v swift >/dev/null || { echo "Swift 6.2 or later is needed to build: see swift.org/install" >&2; exit 69; }
+
+lab-deps: deps
+	$(call need,$(LAB_PACKAGES))
+
+vm-deps: deps
+	$(call need,$(VM_PACKAGES))
+
+build: deps
+	$(Q)swift build $(RELEASE) --product clat-agent
+
+demo: lab-deps build
+	$(Q)CLAT_AGENT=$(CURDIR)/$(BINARY) $(PYTHON) Tests/Lab/demo.py
+
+# Ends with "N passed, N failed".
+check: lab-deps
+	$(Q)Tests/check
+
+lint:
+	$(Q)swift format lint --strict --parallel -r Sources Tests Plugins Package.swift
+
+fmt:
+	$(Q)swift format -i --parallel -r Sources Tests Plugins Package.swift
+
+clean:
+	$(Q)rm -rf .build .build-*
+
+PREFIX ?= /usr/local
+install: build
+	$(Q)install -D -m 755 $(BINARY) $(DESTDIR)$(PREFIX)/sbin/clat-agent
+
+uninstall:
+	$(Q)rm -f $(DESTDIR)$(PREFIX)/sbin/clat-agent

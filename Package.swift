@@ -20,6 +20,7 @@ let package = Package(
     targets: [
         .systemLibrary(name: "CLibMnl", pkgConfig: "libmnl", providers: [.apt(["libmnl-dev"])]),
         .systemLibrary(name: "CLibCap", pkgConfig: "libcap", providers: [.apt(["libcap-dev"])]),
+        .systemLibrary(name: "CLibMd", pkgConfig: "libmd", providers: [.apt(["libmd-dev"])]),
         .systemLibrary(name: "CLibBpf", pkgConfig: "libbpf", providers: [.apt(["libbpf-dev"])]),
         .systemLibrary(name: "CLinux", providers: [.apt(["linux-libc-dev"])]),
         .target(name: "ClatBase", dependencies: ["CLinux"], cSettings: gnu, swiftSettings: settings),
@@ -32,7 +33,7 @@ let package = Package(
         .target(
             name: "ClatAgent",
             dependencies: [
-                "ClatBase", "ClatNetlink", "ClatTranslator", "CLibCap", "CLinux",
+                "ClatBase", "ClatNetlink", "ClatTranslator", "CLibCap", "CLibMd", "CLinux",
                 .product(name: "Logging", package: "swift-log"),
             ],
             cSettings: gnu, swiftSettings: settings),
@@ -40,7 +41,7 @@ let package = Package(
             name: "clat-agent",
             dependencies: ["ClatAgent", .product(name: "ArgumentParser", package: "swift-argument-parser")],
             swiftSettings: settings),
-        .testTarget(name: "ClatBaseTests", dependencies: ["ClatBase"], swiftSettings: settings),
+        .testTarget(name: "ClatBaseTests", dependencies: ["ClatBase"], cSettings: gnu, swiftSettings: settings),
         .testTarget(
             name: "ClatNetlinkTests", dependencies: ["ClatBase", "ClatNetlink"], cSettings: gnu,
             swiftSettings: settings),
@@ -48,7 +49,7 @@ let package = Package(
             name: "ClatTranslatorTests", dependencies: ["ClatBase", "ClatTranslator"], cSettings: gnu,
             swiftSettings: settings),
         .testTarget(
-            name: "ClatAgentTests", dependencies: ["ClatBase", "ClatNetlink", "ClatAgent"], cSettings: gnu,
+            name: "ClatAgentTests", dependencies: ["CLinux", "ClatBase", "ClatNetlink", "ClatAgent"], cSettings: gnu,
             swiftSettings: settings),
     ],
     swiftLanguageModes: [.v6]

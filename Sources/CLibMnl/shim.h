@@ -3,7 +3,10 @@
 #include <net/if.h>
 #include <netinet/in.h>
 #include <libmnl/libmnl.h>
+/* Both the kernel's and the C library's ICMPv6 header define this one, and a Swift file may import both. */
+#define icmp6_filter kernel_icmp6_filter
 #include <linux/icmpv6.h>
+#undef icmp6_filter
 #include <linux/if.h>
 #include <linux/if_addr.h>
 #include <linux/if_arp.h>

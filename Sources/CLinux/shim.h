@@ -1,8 +1,8 @@
 #pragma once
 #include <linux/if_tun.h>
 #include <linux/virtio_net.h>
-#include <netinet/icmp6.h>
 #include <net/if.h>
+#include <netinet/icmp6.h>
 #include <netinet/in.h>
 #include <netinet/ip_icmp.h>
 #include <sched.h>
@@ -26,3 +26,8 @@ enum { CLAT_TUNSETIFF = TUNSETIFF, CLAT_TUNSETOFFLOAD = TUNSETOFFLOAD, CLAT_TUNS
 #ifndef VIRTIO_NET_HDR_GSO_UDP_L4
 #define VIRTIO_NET_HDR_GSO_UDP_L4 5
 #endif
+
+/* Ancillary data of a received packet: the CMSG macros, which the importer cannot see either. */
+static inline struct cmsghdr *clat_cmsg_first(struct msghdr *message) { return CMSG_FIRSTHDR(message); }
+static inline struct cmsghdr *clat_cmsg_next(struct msghdr *message, struct cmsghdr *entry) { return CMSG_NXTHDR(message, entry); }
+static inline const void *clat_cmsg_data(const struct cmsghdr *entry) { return CMSG_DATA(entry); }

@@ -46,7 +46,8 @@ public struct Thread<Value: Sendable>: ~Copyable, @unchecked Sendable {
     }
 }
 
-/// Runs `body` on a thread of its own and waits for it: whatever per-thread kernel state it changes dies with the thread.
+/// Runs `body` on a thread of its own and waits for it: whatever per-thread kernel state it changes dies with the
+/// thread.
 public func onDedicatedThread<Value: Sendable, Failure: Error>(
     name: String, _ body: @escaping @Sendable () throws(Failure) -> Value
 ) throws -> Value {

@@ -1,0 +1,177 @@
+public import ClatBase
+import ClatTranslator
+
+/// The agent's mind: every event goes in, actions come out. Pure; the clock, the kernel and chance are the caller's.
+public struct AgentMachine: Hashable, Sendable {
+    /// What the operator wants.
+    public let configuration: Configuration
+    /// Key of RFC 7217 identifiers, 16 octets or more.
+    private let secret: [UInt8]
+    /// The mirror of the kernel.
+    public private(set) var host = Host()
+    /// By interface index.
+    public private(set) var uplinks: [Int: UplinkMachine] = [:]
+    /// The operator wants the end.
+    public private(set) var isStopping = false
+
+    /// A mind that knows nothing yet.
+    public init(configuration: Configuration, secret: [UInt8]) {
+        self.configuration = configuration
+        self.secret = secret
+    }
+
+    /// When ``Event/timer`` is next due.
+    public func nextDeadline(after now: BootInstant) -> BootInstant? {
+        uplinks.values.compactMap { $0.nextDeadline(after: now) }.min()
+    }
+
+    /// Takes in an event; what comes back is to be carried out in order, each outcome being an event of its own.
+    public mutating func handle(_ event: Event, now: BootInstant) -> [Action] {
+        absorb(event, now: now)
+        var actions: [Action] = []
+        for index in uplinks.keys.sorted() {
+            actions += advance(index, now: now)
+        }
+        if isStopping, uplinks.values.allSatisfy({ $0.standing.isNothing && $0.inFlight == nil }) {
+            actions.append(.finish)
+        }
+        return actions
+    }
+
+    private mutating func advance(_ index: Int, now: BootInstant) -> [Action] {
+        guard var uplink = uplinks[index] else { return [] }
+        let world = surroundings(of: index)
+        uplink.pass(now: now)
+        let before = uplink.reason
+        var actions: [Action] = []
+        if let step = uplink.advance(world, now: now) {
+            actions.append(.carryOut(step, uplink: index))
+        }
+        if uplink.reason != before {
+            actions.insert(.report(uplink: index, uplink.reason), at: 0)
+        }
+        if UplinkMachine.obstacle(to: uplink.uplink, world) != nil {
+            uplink.solicitation.stop()
+        } else if uplink.solicitation.take(now: now) {
+            actions.append(.solicit(uplink: index))
+        }
+        uplinks[index] = uplink.uplink == nil && uplink.standing.isNothing && uplink.inFlight == nil ? nil : uplink
+        return actions
+    }
+
+    private func surroundings(of index: Int) -> UplinkMachine.Surroundings {
+        let others = uplinks.filter { $0.key != index }.values
+        return UplinkMachine.Surroundings(
+            configuration: configuration, host: host, secret: secret,
+            takenAddresses: others.reduce(into: []) { taken, other in
+                taken.formUnion(other.standing.ipv4s)
+                taken.formUnion(other.standing.translator?.mappings.map(\.ipv4) ?? [])
+            },
+            takenMetrics: Set(
+                others.compactMap(\.standing.route?.metric)
+                    + host.defaultRoutes.filter { !$0.isIPv6 && $0.origin != IPv4Route.origin }.map(\.metric)),
+            isStopping: isStopping)
+    }
+
+    private mutating func absorb(_ event: Event, now: BootInstant) {
+        switch event {
+        case .snapshot(let new):
+            let gone = host.links.keys.filter { new.links[$0] == nil }
+            host.addresses = new.addresses
+            host.defaultRoutes = new.defaultRoutes
+            for index in gone { remove(link: index, now: now) }
+            for index in new.links.keys.sorted() {
+                if let link = new.links[index] { take(link, now: now) }
+            }
+        case .link(let link): take(link, now: now)
+        case .linkGone(let index): remove(link: index, now: now)
+        case .address(let address): host.addresses.insert(address)
+        case .addressGone(let address):
+            host.addresses.remove(address)
+            repair(now: now) { uplink in
+                if uplink.standing.hostLink == address.index, case .v4(let ipv4) = address.value {
+                    uplink.standing.ipv4s.remove(ipv4)
+                }
+            }
+        case .route(let route): host.defaultRoutes.insert(route)
+        case .routeGone(let route):
+            host.defaultRoutes.remove(route)
+            repair(now: now) { uplink in
+                if uplink.standing.hostLink == route.index, uplink.standing.route?.metric == route.metric, !route.isIPv6
+                {
+                    uplink.standing.route = nil
+                }
+            }
+        case .advertisement(let advertisement, let index):
+            hear(advertisement, on: index, now: now)
+        case .refusedAdvertisement(let problem, let index):
+            uplinks[index]?.refused[problem, default: 0] += 1
+        case .solicited(let index, let jitter):
+            uplinks[index]?.solicitation.sent(now: now, jitter: jitter)
+        case .renew(let index):
+            uplinks[index]?.solicitation.start(now: now)
+            uplinks[index]?.retryAt = nil
+        case .clatAddress(let address, let phase, let index):
+            uplinks[index]?.absorb(address, phase, now: now)
+        case .done(let step, let result, let index):
+            uplinks[index]?.absorb(done: step, result, now: now)
+        case .failed(let step, let text, let index):
+            uplinks[index]?.absorb(failed: step, text, now: now)
+        case .translatorEnded(let text, let index):
+            uplinks[index]?.fail(.failed(.startTranslator, text), now: now)
+        case .timer: break
+        case .stop: isStopping = true
+        }
+    }
+
+    private mutating func hear(_ advertisement: RouterAdvertisement, on index: Int, now: BootInstant) {
+        guard uplinks[index] != nil else { return }
+        guard !host.addresses.contains(HostAddress(index: index, value: .v6(advertisement.router))) else {
+            uplinks[index]?.refused[.own, default: 0] += 1
+            return
+        }
+        uplinks[index]?.advertisements += 1
+        for problem in advertisement.ignoredOptions {
+            uplinks[index]?.refused[problem, default: 0] += 1
+        }
+        uplinks[index]?.knowledge.hear(advertisement, now: now)
+        if advertisement.routerLifetime > 0 { uplinks[index]?.solicitation.stop() }
+    }
+
+    /// A link appeared or changed.
+    private mutating func take(_ link: Uplink, now: BootInstant) {
+        let known = host.links.updateValue(link, forKey: link.index)
+        guard link.medium != .loopback, !link.name.hasPrefix(Uplink.hostLinkPrefix) else { return }
+        var uplink = uplinks[link.index] ?? UplinkMachine(now: now)
+        uplink.uplink = link
+        if !link.isRunning {
+            uplink.forgetNetwork()
+        } else if known?.isRunning != true || known?.hardwareAddress != link.hardwareAddress {
+            uplink.solicitation.start(now: now)
+        }
+        uplinks[link.index] = uplink
+    }
+
+    private mutating func remove(link index: Int, now: BootInstant) {
+        host.links[index] = nil
+        host.addresses = host.addresses.filter { $0.index != index }
+        host.defaultRoutes = host.defaultRoutes.filter { $0.index != index }
+        uplinks[index]?.uplink = nil
+        uplinks[index]?.forgetNetwork()
+        repair(now: now) { uplink in
+            if uplink.standing.hostLink == index {
+                uplink.standing.forget(.removeHostLink)
+                uplink.fail(.failed(.createHostLink, "somebody removed it"), now: now)
+            }
+        }
+    }
+
+    private mutating func repair(now: BootInstant, _ body: (inout UplinkMachine) -> Void) {
+        for index in uplinks.keys {
+            if var uplink = uplinks[index] {
+                body(&uplink)
+                uplinks[index] = uplink
+            }
+        }
+    }
+}

@@ -1,0 +1,101 @@
+public import ClatBase
+
+/// What the kernel says of the host: links, addresses, default routes. A mirror, kept by netlink notices.
+public struct Host: Hashable, Sendable {
+    /// By interface index.
+    public var links: [Int: Uplink] = [:]
+    /// All of them.
+    public var addresses: Set<HostAddress> = []
+    /// Of both families.
+    public var defaultRoutes: Set<DefaultRoute> = []
+
+    /// Nothing known.
+    public init() {}
+
+    /// Whether that IPv4 address is on a device other than `ours`.
+    func isTaken(_ address: IPv4Address, exceptOn ours: Int?) -> Bool {
+        addresses.contains { $0.value == .v4(address) && $0.index != ours }
+    }
+
+    /// Whether the host itself has that IPv6 address.
+    func has(_ address: IPv6Address) -> Bool {
+        addresses.contains { $0.value == .v6(address) }
+    }
+
+    /// Whether native IPv4 leads out of the interface: an IPv4 default route that is not a CLAT's.
+    func hasNativeIPv4(on index: Int) -> Bool {
+        defaultRoutes.contains { !$0.isIPv6 && $0.index == index && $0.origin != IPv4Route.origin }
+    }
+
+    /// What native IPv4 would have as metric there: that of the IPv6 default route, by which programs rank interfaces.
+    func nativeMetric(of index: Int) -> Int {
+        defaultRoutes.filter { $0.isIPv6 && $0.index == index }.map(\.metric).min() ?? 1024
+    }
+}
+
+/// Something that happened. Everything the agent does begins with one.
+public enum Event: Hashable, Sendable {
+    /// A link appeared or changed.
+    case link(Uplink)
+    /// A link went.
+    case linkGone(Int)
+    /// An address appeared in the host.
+    case address(HostAddress)
+    /// An address went from the host.
+    case addressGone(HostAddress)
+    /// A default route appeared in the host.
+    case route(DefaultRoute)
+    /// A default route went from the host.
+    case routeGone(DefaultRoute)
+    /// The whole of links, addresses and routes, at start or after notices were lost.
+    case snapshot(Host)
+    /// A Router Advertisement on a link.
+    case advertisement(RouterAdvertisement, uplink: Int)
+    /// A Router Advertisement that was not used.
+    case refusedAdvertisement(RouterAdvertisementProblem, uplink: Int)
+    /// A Router Solicitation went out; `jitter` is -0.1 to 0.1.
+    case solicited(uplink: Int, jitter: Double)
+    /// Somebody wants the routers asked anew, and what failed tried again at once.
+    case renew(uplink: Int)
+    /// The kernel's word on a CLAT address.
+    case clatAddress(IPv6Address, AddressPhase, uplink: Int)
+    /// A step ended well.
+    case done(Step, StepResult, uplink: Int)
+    /// A step failed.
+    case failed(Step, String, uplink: Int)
+    /// The packet thread ended by itself.
+    case translatorEnded(String, uplink: Int)
+    /// Time has passed.
+    case timer
+    /// The operator wants the agent to end.
+    case stop
+}
+
+/// How far an address of the namespace is.
+public enum AddressPhase: String, Hashable, Sendable {
+    /// DAD runs, and the address may not be used.
+    case tentative
+    /// DAD runs, and the address may be used already (RFC 4429).
+    case optimistic
+    /// DAD found nobody else.
+    case preferred
+    /// Somebody else has it.
+    case duplicate
+    /// It is no longer there.
+    case vanished
+
+    /// Whether packets may go out from it.
+    var isUsable: Bool { self == .optimistic || self == .preferred }
+}
+
+/// Something to do. The runtime carries it out and answers with an event.
+public enum Action: Hashable, Sendable {
+    /// Send a Router Solicitation; answered by ``Event/solicited(uplink:jitter:)``.
+    case solicit(uplink: Int)
+    /// Carry out a step; answered by ``Event/done(_:_:uplink:)`` or ``Event/failed(_:_:uplink:)``.
+    case carryOut(Step, uplink: Int)
+    /// A word for the log: the state of an uplink changed.
+    case report(uplink: Int, Reason)
+    /// Everything is undone: the agent may end.
+    case finish
+}

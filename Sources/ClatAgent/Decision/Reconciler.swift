@@ -1,0 +1,156 @@
+public import ClatBase
+public import ClatTranslator
+
+/// What an uplink's CLAT should be like.
+public struct Target: Hashable, Sendable {
+    /// The uplink.
+    public var uplink: Int
+    /// Whether only an ipvlan can work there.
+    public var wireless: Bool
+    /// The name of the host's device.
+    public var hostLinkName: String
+    /// The device MTU of the veth, octets: high enough for anything that comes in.
+    public var hostLinkMTU: Int
+    /// The namespace's way out.
+    public var routing: Routing
+    /// What the translator works with. Its first mapping is that of new flows; the others drain: after a renumbering
+    /// the host's older sockets keep their 192.0.0.x, and with it their IPv6 address, for as long as that is valid.
+    public var translator: TranslatorConfiguration
+    /// The mapping of new flows.
+    public var current: Mapping
+    /// The host's route; nil while there is no way to the NAT64, though all else stays.
+    public var route: IPv4Route?
+
+    /// 192.0.0.x of all mappings.
+    var ipv4s: Set<IPv4Address> { Set(translator.mappings.map(\.ipv4)) }
+    /// The CLAT addresses of all mappings.
+    var addresses: Set<IPv6Address> { Set(translator.mappings.map(\.ipv6)) }
+}
+
+/// What stands of an uplink's CLAT, as far as the outcomes of steps and the kernel's notices tell.
+public struct Standing: Hashable, Sendable {
+    /// Whether there is a namespace.
+    public var hasNamespace = false
+    /// What carries the address.
+    public var uplinkLink: UplinkLinkKind?
+    /// The host's end of the veth: its interface index.
+    public var hostLink: Int?
+    /// CLAT addresses and how far they are.
+    public var addresses: [IPv6Address: AddressPhase] = [:]
+    /// When the newest address was added.
+    public var addressAdded: BootInstant?
+    /// The namespace's routes.
+    public var routing: Routing?
+    /// What the translator was last told.
+    public var translator: TranslatorConfiguration?
+    /// The host's IPv4 addresses.
+    public var ipv4s: Set<IPv4Address> = []
+    /// The host's IPv4 route.
+    public var route: IPv4Route?
+
+    /// Nothing stands.
+    public init() {}
+
+    /// Whether nothing stands.
+    public var isNothing: Bool { self == Standing() }
+}
+
+/// Chooses the next step from what stands towards what should stand. Pure; one step at a time.
+enum Reconciler {
+    /// The next step, or nil where nothing can be done before something happens (or all is well).
+    static func next(from standing: Standing, to target: Target?) -> Step? {
+        guard let target else { return nextUndo(standing) }
+
+        guard standing.hasNamespace else { return .createNamespace }
+        guard standing.uplinkLink != nil else {
+            return .createUplinkLink(parent: target.uplink, wireless: target.wireless)
+        }
+        let address = target.current.ipv6
+        guard standing.addresses[address] != nil else { return .addAddress(address) }
+        guard standing.hostLink != nil else {
+            return .createHostLink(name: target.hostLinkName, mtu: target.hostLinkMTU)
+        }
+        guard standing.routing == target.routing else { return .setRouting(target.routing) }
+        // What stood before goes on until the new address can be used: make before break.
+        guard standing.addresses[address]?.isUsable == true else { return nil }
+        guard let translator = standing.translator else { return .startTranslator(target.translator) }
+        // The host must not send from an address that the translator does not know.
+        if let obsolete = standing.ipv4s.subtracting(target.ipv4s).min() {
+            if let route = standing.route, route.source == obsolete { return .removeIPv4Route(route) }
+            return .removeIPv4Address(obsolete)
+        }
+        guard translator == target.translator else { return .updateTranslator(target.translator) }
+        guard standing.ipv4s.contains(target.current.ipv4) else { return .addIPv4Address(target.current.ipv4) }
+        guard standing.route == target.route else {
+            guard let route = target.route else { return standing.route.map { .removeIPv4Route($0) } }
+            return .setIPv4Route(route, replacing: standing.route)
+        }
+        return standing.addresses.keys.filter { !target.addresses.contains($0) }.min().map { .removeAddress($0) }
+    }
+
+    /// The reverse of building: the host stops using IPv4 before anything under it goes.
+    private static func nextUndo(_ standing: Standing) -> Step? {
+        if let route = standing.route { return .removeIPv4Route(route) }
+        if let ipv4 = standing.ipv4s.min() { return .removeIPv4Address(ipv4) }
+        if standing.translator != nil { return .stopTranslator }
+        if standing.hostLink != nil { return .removeHostLink }
+        if standing.uplinkLink != nil { return .removeUplinkLink }
+        if standing.hasNamespace { return .closeNamespace }
+        return nil
+    }
+}
+
+extension Standing {
+    /// Takes in that a step ended well.
+    mutating func absorb(_ step: Step, _ result: StepResult, now: BootInstant) {
+        switch (step, result) {
+        case (.createNamespace, _): hasNamespace = true
+        case (.createUplinkLink, .uplinkLink(let kind)): uplinkLink = kind
+        case (.createHostLink, .hostLink(let index)): hostLink = index
+        case (.addAddress(let address), _):
+            addresses[address] = .tentative
+            addressAdded = now
+        case (.removeAddress(let address), _): addresses[address] = nil
+        case (.setRouting(let new), _): routing = new
+        case (.startTranslator(let new), _), (.updateTranslator(let new), _): translator = new
+        case (.addIPv4Address(let address), _): ipv4s.insert(address)
+        case (.setIPv4Route(let new, replacing: _), _): route = new
+        case (.createUplinkLink, _), (.createHostLink, _): break
+        default: forget(step)
+        }
+    }
+
+    /// Takes in that an undoing step is over. One that failed counts as well: closing the namespace removes what it
+    /// left.
+    mutating func forget(_ step: Step) {
+        switch step {
+        case .removeAddress(let address): addresses[address] = nil
+        case .removeIPv4Address(let address): ipv4s.remove(address)
+        case .removeIPv4Route: route = nil
+        case .stopTranslator: translator = nil
+        case .removeHostLink:
+            hostLink = nil
+            ipv4s = []
+            route = nil
+        case .removeUplinkLink:
+            uplinkLink = nil
+            addresses = [:]
+            addressAdded = nil
+            routing = nil
+        case .closeNamespace: self = Standing()
+        default: break
+        }
+    }
+}
+
+extension Step {
+    /// Whether the step takes something away.
+    var isUndoing: Bool {
+        switch self {
+        case .removeAddress, .removeIPv4Address, .removeIPv4Route, .stopTranslator, .removeHostLink, .removeUplinkLink,
+            .closeNamespace:
+            true
+        default: false
+        }
+    }
+}

@@ -1,0 +1,270 @@
+public import ClatBase
+import ClatTranslator
+
+/// All that is remembered of one uplink, and what follows from it.
+public struct UplinkMachine: Hashable, Sendable {
+    /// The link as the kernel last told; nil once it has gone.
+    public internal(set) var uplink: Uplink?
+    /// What Router Advertisements told.
+    public internal(set) var knowledge = LinkKnowledge()
+    /// When to solicit.
+    public internal(set) var solicitation = SolicitationSchedule()
+    /// What stands.
+    public internal(set) var standing = Standing()
+    /// Why it is as it is.
+    public internal(set) var reason = Reason.down
+    /// Since when.
+    public internal(set) var since: BootInstant
+    /// Advertisements that were used.
+    public internal(set) var advertisements = 0
+    /// Advertisements, and options, that were not.
+    public internal(set) var refused: [RouterAdvertisementProblem: Int] = [:]
+    /// What was last wanted: choices stay as they are while they can.
+    public internal(set) var target: Target?
+    /// The step that is under way.
+    var inFlight: Step?
+    /// Addresses that DAD refused, in a row.
+    var dadCounter = 0
+    /// Failures in a row.
+    var failures = 0
+    /// The last one.
+    var failure: Reason?
+    /// Nothing is tried before.
+    var retryAt: BootInstant?
+
+    /// Addresses that are tried before a pause (RFC 7217 section 6, IDGEN_RETRIES).
+    static let dadTries = 3
+    /// Mappings that drain at once: with the current one, what the translator takes.
+    static let drainLimit = 3
+    /// DAD takes a second or two; more means that the link is dead.
+    static let dadLimit: Duration = .seconds(10)
+    /// How long to wait once all tries met duplicates.
+    static let duplicatePause: Duration = .seconds(300)
+    /// A run this long makes earlier failures forgotten.
+    static let goodRun: Duration = .seconds(60)
+
+    init(now: BootInstant) {
+        since = now
+    }
+
+    /// What the rest of the world means for this uplink.
+    struct Surroundings {
+        var configuration: Configuration
+        var host: Host
+        var secret: [UInt8]
+        /// What the other instances of this agent hold.
+        var takenAddresses: Set<IPv4Address>
+        var takenMetrics: Set<Int>
+        var isStopping: Bool
+    }
+
+    /// Whether a CLAT may run there at all; nil is yes.
+    static func obstacle(to uplink: Uplink?, _ world: Surroundings) -> Reason? {
+        if world.isStopping { return .stopping }
+        guard let uplink else { return .gone }
+        if !world.configuration.selects(uplink.name) { return .notSelected }
+        if uplink.medium != .ethernet && uplink.medium != .wireless {
+            return .unsuitable(uplink.medium, kind: uplink.kind)
+        }
+        if uplink.master != nil { return .enslaved }
+        if !uplink.isUp { return .down }
+        if !uplink.isRunning { return .noCarrier }
+        return nil
+    }
+
+    /// What should stand now, or why nothing should.
+    func decide(_ world: Surroundings, now: BootInstant) -> Result<Target, Off> {
+        if let obstacle = Self.obstacle(to: uplink, world) { return .failure(Off(obstacle)) }
+        guard let uplink else { return .failure(Off(.gone)) }
+        if world.host.hasNativeIPv4(on: uplink.index) { return .failure(Off(.nativeIPv4)) }
+        if knowledge.isSilent { return .failure(Off(.noAdvertisement)) }
+        let present = target?.translator.mappings ?? []
+        guard let entry = knowledge.pref64s.choose(current: present.first?.pref64) else {
+            return .failure(Off(.noPREF64))
+        }
+        let router = knowledge.router(for: entry, now: now)
+        guard let routing = router.map({ knowledge.routing(through: $0) }) ?? standing.routing else {
+            return .failure(Off(.noRouter))
+        }
+        let held = present.first.flatMap { IPv6Prefix($0.ipv6, length: 64) }
+        guard let prefix = knowledge.prefix(for: entry, current: held, now: now)?.prefix else {
+            return .failure(Off(.noUsablePrefix))
+        }
+        if let retryAt, retryAt > now, let failure { return .failure(Off(failure)) }
+        guard let current = chooseMapping(prefix: prefix, pref64: entry.prefix, uplink: uplink, world) else {
+            return .failure(Off(.addressesTaken))
+        }
+        let mtu = knowledge.mtu(linkMTU: uplink.mtu, router: routing.router)
+        var metric = world.host.nativeMetric(of: uplink.index) + 1
+        while world.takenMetrics.contains(metric) { metric += 1 }
+        return .success(
+            Target(
+                uplink: uplink.index, wireless: uplink.medium == .wireless, hostLinkName: uplink.hostLinkName,
+                hostLinkMTU: max(1500, uplink.mtu), routing: routing,
+                translator: TranslatorConfiguration(
+                    mappings: [current] + draining(besides: current, world), ipv6MTU: mtu),
+                current: current,
+                route: router.map { _ in IPv4Route(metric: metric, mtu: mtu - 20, source: current.ipv4) }))
+    }
+
+    /// The mapping of new flows: what there is of that prefix, with the present PREF64; else one with an IPv4 address
+    /// of its own, so that the flows of the one before can go on; else, where no address is free, with that one's.
+    private func chooseMapping(
+        prefix: IPv6Prefix, pref64: PREF64, uplink: Uplink, _ world: Surroundings
+    ) -> Mapping? {
+        let present = target?.translator.mappings ?? []
+        if var kept = present.first(where: { prefix.contains($0.ipv6) && isUsable($0, world) }) {
+            kept.pref64 = pref64
+            return kept
+        }
+        let all = (1...7).map { IPv4Address(192, 0, 0, $0) }.filter { isFree($0, world) }
+        let serving = Set(standing.translator?.mappings.map(\.ipv4) ?? [])
+        guard let ipv4 = all.first(where: { !serving.contains($0) }) ?? all.first else { return nil }
+        return Mapping(
+            ipv4: ipv4, ipv6: chooseAddress(prefix: prefix, ipv4: ipv4, pref64: pref64, uplink: uplink, world),
+            pref64: pref64)
+    }
+
+    /// The mappings that were in service and whose addresses are still valid, newest first.
+    private func draining(besides current: Mapping, _ world: Surroundings) -> [Mapping] {
+        let serving = standing.translator?.mappings ?? []
+        return (target?.translator.mappings ?? []).filter { mapping in
+            mapping.ipv6 != current.ipv6 && mapping.ipv4 != current.ipv4 && serving.contains(mapping)
+                && isUsable(mapping, world) && knowledge.prefixes.contains { $0.prefix.contains(mapping.ipv6) }
+        }.prefix(Self.drainLimit).map { $0 }
+    }
+
+    /// Whether both addresses of a mapping are still ours to use.
+    private func isUsable(_ mapping: Mapping, _ world: Surroundings) -> Bool {
+        isFree(mapping.ipv4, world) && !world.host.has(mapping.ipv6) && standing.addresses[mapping.ipv6] != .duplicate
+    }
+
+    /// Whether an address of 192.0.0.0/29 is nobody else's (RFC 7335; .0 is reserved by RFC 6333).
+    private func isFree(_ address: IPv4Address, _ world: Surroundings) -> Bool {
+        !world.takenAddresses.contains(address) && !world.host.isTaken(address, exceptOn: standing.hostLink)
+    }
+
+    /// A reason for there being no target.
+    struct Off: Error {
+        var reason: Reason
+        init(_ reason: Reason) { self.reason = reason }
+    }
+
+    private func chooseAddress(
+        prefix: IPv6Prefix, ipv4: IPv4Address, pref64: PREF64, uplink: Uplink, _ world: Surroundings
+    ) -> IPv6Address {
+        var counter = dadCounter
+        while true {
+            let identifier = InterfaceIdentifier.make(
+                prefix: prefix, interface: uplink.name, dadCounter: counter, secret: world.secret)
+            let address = Mapping.checksumNeutralAddress(
+                for: ipv4, pref64: pref64, prefix: prefix, identifier: identifier)
+            // No DAD takes place between an ipvlan and its master.
+            if !world.host.has(address) { return address }
+            counter += UplinkMachine.dadTries
+        }
+    }
+
+    /// Brings decision and deeds together: the next step, if one can be taken.
+    mutating func advance(_ world: Surroundings, now: BootInstant) -> Step? {
+        let wanted: Target?
+        let newReason: Reason
+        switch decide(world, now: now) {
+        case .success(let target):
+            wanted = target
+            self.target = target
+            newReason = target.route == nil ? .suspended : .running(target.current.pref64)
+        case .failure(let off):
+            wanted = nil
+            newReason = off.reason
+        }
+        let next = inFlight == nil ? Reconciler.next(from: standing, to: wanted) : nil
+        let waiting = wanted.map { standing.addresses[$0.current.ipv6]?.isUsable != true } ?? false
+        if wanted == nil || standing.route == wanted?.route && standing.translator == wanted?.translator {
+            set(newReason, now: now)
+        } else {
+            set(.starting(next?.name ?? inFlight?.name ?? (waiting ? .addAddress : .setIPv4Route)), now: now)
+        }
+        inFlight = inFlight ?? next
+        return next
+    }
+
+    private mutating func set(_ new: Reason, now: BootInstant) {
+        if new != reason {
+            if new.state != reason.state { since = now }
+            reason = new
+        }
+    }
+
+    /// Takes in that a step is over.
+    mutating func absorb(done step: Step, _ result: StepResult, now: BootInstant) {
+        inFlight = nil
+        standing.absorb(step, result, now: now)
+    }
+
+    /// Takes in that a step failed. An undoing step counts as done; any other takes all down and waits.
+    mutating func absorb(failed step: Step, _ text: String, now: BootInstant) {
+        inFlight = nil
+        if step.isUndoing { standing.forget(step) } else { fail(.failed(step.name, text), now: now) }
+    }
+
+    /// Holds everything back for a while: 1 s, 2 s, 4 s ... 64 s.
+    mutating func fail(_ failure: Reason, now: BootInstant, pause: Duration? = nil) {
+        if reason.state == .on, now - since > Self.goodRun { failures = 0 }
+        self.failure = failure
+        retryAt = now + (pause ?? .seconds(1 << min(failures, 6)))
+        failures += 1
+    }
+
+    /// Takes in the kernel's word on a CLAT address.
+    mutating func absorb(_ address: IPv6Address, _ phase: AddressPhase, now: BootInstant) {
+        guard standing.addresses[address] != nil else { return }
+        switch phase {
+        case .duplicate:
+            standing.addresses[address] = .duplicate
+            guard address == target?.current.ipv6 else { return }
+            dadCounter += 1
+            if dadCounter >= Self.dadTries {
+                fail(.duplicateAddress(tries: dadCounter), now: now, pause: Self.duplicatePause)
+                dadCounter = 0
+            }
+        case .vanished: standing.addresses[address] = nil
+        case .preferred:
+            standing.addresses[address] = .preferred
+            if address == target?.current.ipv6 { dadCounter = 0 }
+        case .optimistic, .tentative: standing.addresses[address] = phase
+        }
+    }
+
+    /// Nothing that was known of the network holds any more.
+    mutating func forgetNetwork() {
+        knowledge = LinkKnowledge()
+        target = nil
+        dadCounter = 0
+        failures = 0
+        retryAt = nil
+    }
+
+    /// What the passing of time changes.
+    mutating func pass(now: BootInstant) {
+        knowledge.expire(now: now)
+        if let deadline = dadDeadline, deadline <= now {
+            standing.addressAdded = nil
+            fail(.failed(.addAddress, "it did not end within \(Self.dadLimit.components.seconds) s"), now: now)
+        }
+    }
+
+    private var dadDeadline: BootInstant? {
+        guard let target, let added = standing.addressAdded, standing.addresses[target.current.ipv6] == .tentative
+        else {
+            return nil
+        }
+        return added + Self.dadLimit
+    }
+
+    /// When ``pass(now:)`` or a solicitation or a retry is next due.
+    func nextDeadline(after now: BootInstant) -> BootInstant? {
+        let retry = retryAt.flatMap { $0 > now ? $0 : nil }
+        return [solicitation.due, knowledge.nextChange(after: now), retry, dadDeadline].compactMap { $0 }.min()
+    }
+}

@@ -1,0 +1,156 @@
+public import ClatBase
+import ClatTranslator
+
+/// What the Router Advertisements of one link have told so far: routers, prefixes, PREF64s, MTU.
+public struct LinkKnowledge: Hashable, Sendable {
+    /// A router that advertises on the link.
+    public struct Router: Hashable, Sendable {
+        /// Its link-local address.
+        public var address: IPv6Address
+        /// Among default routers (RFC 4191).
+        public var preference: RouterAdvertisement.Preference
+        /// When it ceases to be a default router; past already where its router lifetime was 0.
+        public var expires: BootInstant
+        /// Its MTU option, octets.
+        public var mtu: Int?
+        /// When it was last heard.
+        public var heard: BootInstant
+    }
+
+    /// A prefix of the link, from one router.
+    public struct Prefix: Hashable, Sendable {
+        /// Who sent it.
+        public var router: IPv6Address
+        /// The prefix.
+        public var prefix: IPv6Prefix
+        /// L flag.
+        public var onLink: Bool
+        /// A flag.
+        public var autonomous: Bool
+        /// When addresses of it become invalid; nil is never.
+        public var validUntil: BootInstant?
+        /// When addresses of it become deprecated; nil is never.
+        public var preferredUntil: BootInstant?
+    }
+
+    /// In the order first heard.
+    public private(set) var routers: [Router] = []
+    /// In the order first heard.
+    public private(set) var prefixes: [Prefix] = []
+    /// Everybody's PREF64s.
+    public private(set) var pref64s = PREF64Table()
+    /// Whether any advertisement was heard.
+    public var isSilent: Bool { routers.isEmpty }
+
+    /// Routers, and prefixes, kept at most: a flood costs nothing.
+    public static let routerCapacity = 16
+    /// See ``routerCapacity``.
+    public static let prefixCapacity = 32
+
+    /// Nothing known.
+    public init() {}
+
+    /// Takes in an advertisement.
+    public mutating func hear(_ advertisement: RouterAdvertisement, now: BootInstant) {
+        let router = Router(
+            address: advertisement.router, preference: advertisement.preference,
+            expires: now + .seconds(advertisement.routerLifetime), mtu: advertisement.mtu, heard: now)
+        if let index = routers.firstIndex(where: { $0.address == router.address }) {
+            routers[index] = router
+        } else if routers.count < Self.routerCapacity {
+            routers.append(router)
+        } else {
+            return
+        }
+        for information in advertisement.prefixes {
+            hear(information, from: router.address, now: now)
+        }
+        pref64s.hear(advertisement, now: now)
+    }
+
+    private mutating func hear(
+        _ information: RouterAdvertisement.PrefixInformation, from router: IPv6Address, now: BootInstant
+    ) {
+        func end(_ lifetime: UInt32) -> BootInstant? {
+            lifetime == .max ? nil : now + .seconds(Int(lifetime))
+        }
+        var prefix = Prefix(
+            router: router, prefix: information.prefix, onLink: information.onLink,
+            autonomous: information.autonomous, validUntil: end(information.validLifetime),
+            preferredUntil: end(information.preferredLifetime))
+        if let index = prefixes.firstIndex(where: { $0.router == router && $0.prefix == prefix.prefix }) {
+            // A single advertisement cannot cut a valid lifetime below two hours (RFC 4862 section 5.5.3 e).
+            let floor = now + .seconds(7200)
+            if let new = prefix.validUntil, new < floor {
+                prefix.validUntil = max(new, min(prefixes[index].validUntil ?? floor, floor))
+            }
+            prefixes[index] = prefix
+        } else if information.validLifetime > 0, prefixes.count < Self.prefixCapacity {
+            prefixes.append(prefix)
+        }
+    }
+
+    /// Drops what has run out. A router stays known while it may still tell something: until its last word is an hour
+    /// old.
+    public mutating func expire(now: BootInstant) {
+        pref64s.expire(now: now)
+        prefixes.removeAll { prefix in prefix.validUntil.map { $0 <= now } ?? false }
+        routers.removeAll { router in
+            router.expires <= now && router.heard + .seconds(3600) <= now
+                && !pref64s.entries.contains { $0.router == router.address }
+        }
+    }
+
+    /// When ``expire(now:)`` or a deprecation next changes something.
+    public func nextChange(after now: BootInstant) -> BootInstant? {
+        let moments =
+            prefixes.flatMap { [$0.validUntil, $0.preferredUntil] } + routers.map { $0.expires }
+            + [pref64s.nextExpiry]
+        return moments.compactMap { $0 }.filter { $0 > now }.min()
+    }
+
+    /// The default router to use towards a PREF64: the one that told it if it is a default router, else the best that
+    /// is.
+    public func router(for entry: PREF64Table.Entry, now: BootInstant) -> Router? {
+        let candidates = routers.filter { $0.expires > now }
+        if let teller = candidates.first(where: { $0.address == entry.router }) { return teller }
+        return candidates.reduce(nil) { best, router in
+            guard let best, best.preference >= router.preference else { return router }
+            return best
+        }
+    }
+
+    /// The routes of a host on this link that sends through one router.
+    func routing(through router: Router) -> Routing {
+        Routing(
+            router: router.address,
+            onLink: Set(prefixes.filter(\.onLink).map(\.prefix)).sorted { $0.description < $1.description })
+    }
+
+    /// The prefix to make the CLAT address of, for flows towards a PREF64: autonomous, /64 and preferred; among those
+    /// one of the PREF64's own router (RFC 6724 rule 5.5), the current one, matching in kind (rule 6), longest match
+    /// (rule 8), first heard.
+    public func prefix(for entry: PREF64Table.Entry, current: IPv6Prefix?, now: BootInstant) -> Prefix? {
+        let target = entry.prefix.prefix.address
+        func rank(_ prefix: Prefix) -> (Int, Int, Int, Int) {
+            (
+                prefix.router == entry.router ? 1 : 0,
+                prefix.prefix.address.isUniqueLocal == target.isUniqueLocal ? 1 : 0,
+                prefix.prefix == current ? 1 : 0,
+                min((prefix.prefix.address.high ^ target.high).leadingZeroBitCount, 64)
+            )
+        }
+        return prefixes.filter { prefix in
+            prefix.autonomous && prefix.prefix.length == 64 && prefix.preferredUntil.map { $0 > now } ?? true
+        }.reduce(nil) { best, prefix in
+            guard let best, rank(best) >= rank(prefix) else { return prefix }
+            return best
+        }
+    }
+
+    /// The link's IPv6 MTU: its own, or a smaller one that the router tells.
+    public func mtu(linkMTU: Int, router: IPv6Address) -> Int {
+        let told = routers.first { $0.address == router }?.mtu ?? linkMTU
+        return max(1280, min(linkMTU, told))
+    }
+}

@@ -1,0 +1,218 @@
+public import ClatBase
+public import ClatTranslator
+
+/// What one Router Advertisement says (RFC 4861 section 4.2), as far as a CLAT needs it.
+public struct RouterAdvertisement: Hashable, Sendable {
+    /// Router preference (RFC 4191 section 2.1); the reserved value reads as medium.
+    public enum Preference: Int, Sendable, Comparable {
+        case low = -1
+        case medium = 0
+        case high = 1
+        /// Orders by preference.
+        public static func < (left: Preference, right: Preference) -> Bool { left.rawValue < right.rawValue }
+    }
+
+    /// A Prefix Information option (RFC 4861 section 4.6.2).
+    public struct PrefixInformation: Hashable, Sendable {
+        /// The prefix, bits past its length cleared.
+        public var prefix: IPv6Prefix
+        /// L: the prefix is on this link.
+        public var onLink: Bool
+        /// A: hosts may make addresses of it (RFC 4862).
+        public var autonomous: Bool
+        /// Seconds; `.max` is for ever.
+        public var validLifetime: UInt32
+        /// Seconds; `.max` is for ever.
+        public var preferredLifetime: UInt32
+    }
+
+    /// A PREF64 option (RFC 8781 section 4).
+    public struct PREF64Information: Hashable, Sendable {
+        /// The NAT64 prefix.
+        public var prefix: PREF64
+        /// Seconds, 0 to 65528; 0 withdraws.
+        public var lifetime: Int
+    }
+
+    /// A Recursive DNS Server option (RFC 8106 section 5.1).
+    public struct RDNSS: Hashable, Sendable {
+        /// The servers, in the option's order.
+        public var servers: [IPv6Address]
+        /// Seconds; `.max` is for ever, 0 withdraws.
+        public var lifetime: UInt32
+    }
+
+    /// The link-local address it came from.
+    public var router: IPv6Address
+    /// Seconds for which this is a default router; 0: it is none.
+    public var routerLifetime: Int
+    /// Among default routers.
+    public var preference: Preference
+    /// The link's MTU option, octets, where it is 1280 or more.
+    public var mtu: Int?
+    /// In the order of the message.
+    public var prefixes: [PrefixInformation] = []
+    /// In the order of the message.
+    public var pref64s: [PREF64Information] = []
+    /// In the order of the message.
+    public var rdnss: [RDNSS] = []
+    /// Options that were left out, by reason; the rest of the message stands (RFC 4861 section 6.1.2, RFC 8781
+    /// section 5).
+    public var ignoredOptions: [RouterAdvertisementProblem] = []
+}
+
+/// Why a Router Advertisement, or one option of it, was not used.
+public enum RouterAdvertisementProblem: String, Error, Hashable, Sendable, CaseIterable {
+    /// Not from a link-local address (RFC 4861 section 6.1.2).
+    case sourceNotLinkLocal = "source-not-link-local"
+    /// Hop limit not 255: it came through a router (RFC 4861 section 6.1.2).
+    case hopLimit = "hop-limit-not-255"
+    /// Not type 134, or code not 0.
+    case notAnAdvertisement = "not-an-advertisement"
+    /// Under 16 octets, or an option that ends past the message.
+    case truncated
+    /// An option of length 0, which would never end.
+    case emptyOption = "option-length-zero"
+    /// The host's own: it is a router on that link.
+    case own = "own-advertisement"
+    /// More octets or options than a link can carry with reason.
+    case tooLarge = "too-large"
+    /// A PREF64 option whose length is not 2 (in units of 8 octets).
+    case pref64Length = "pref64-length"
+    /// A PREF64 option with prefix length code 6 or 7.
+    case pref64PrefixLengthCode = "pref64-prefix-length-code"
+    /// A PREF64 that cannot be one: unspecified, loopback, IPv4-mapped, link-local or multicast.
+    case pref64Prefix = "pref64-illegal-prefix"
+    /// A Prefix Information option of a wrong length, with a prefix past 128 bits, a link-local prefix, or preferred
+    /// longer than valid.
+    case prefixInformation = "prefix-information"
+    /// An RDNSS option of a wrong length.
+    case rdnss
+    /// An MTU option of a wrong length or under 1280.
+    case mtu
+}
+
+extension RouterAdvertisement {
+    /// ICMPv6 type (RFC 4861 section 4.2).
+    static let type: UInt8 = 134
+    /// More than any frame of a usual link, less than what would cost memory.
+    static let maximumSize = 9216
+    /// Options of one message that are looked at.
+    static let maximumOptions = 256
+
+    /// Reads an ICMPv6 message as a raw socket gives it: from the type octet on, checksum verified by the kernel.
+    ///
+    ///      0                   1                   2                   3
+    ///      0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+    ///     +---------------+---------------+-------------------------------+
+    ///     |   Type 134    |    Code 0     |           Checksum            |
+    ///     +---------------+---------------+-------------------------------+
+    ///     | Cur Hop Limit |M|O|H|Prf| Rsv |        Router Lifetime        |
+    ///     +---------------+---------------+-------------------------------+
+    ///     |           Reachable Time, then Retrans Timer, then options    |
+    ///
+    /// Throws where RFC 4861 section 6.1.2 wants the whole message dropped.
+    public init(
+        message: [UInt8], from source: IPv6Address, hopLimit: Int
+    ) throws(RouterAdvertisementProblem) {
+        guard source.isLinkLocal else { throw .sourceNotLinkLocal }
+        guard hopLimit == 255 else { throw .hopLimit }
+        guard message.count >= 16 else { throw .truncated }
+        guard message.count <= Self.maximumSize else { throw .tooLarge }
+        guard message[0] == Self.type, message[1] == 0 else { throw .notAnAdvertisement }
+        router = source
+        routerLifetime = Int(message.big16(6))
+        preference =
+            switch message[5] >> 3 & 3 {
+            case 1: .high
+            case 3: .low
+            default: .medium
+            }
+
+        var position = 16
+        var count = 0
+        while position < message.count {
+            guard position + 2 <= message.count else { throw .truncated }
+            let length = Int(message[position + 1]) * 8
+            guard length > 0 else { throw .emptyOption }
+            guard position + length <= message.count else { throw .truncated }
+            count += 1
+            guard count <= Self.maximumOptions else { throw .tooLarge }
+            do throws(RouterAdvertisementProblem) {
+                try read(option: message[position..<position + length])
+            } catch {
+                ignoredOptions.append(error)
+            }
+            position += length
+        }
+    }
+
+    private mutating func read(option bytes: ArraySlice<UInt8>) throws(RouterAdvertisementProblem) {
+        let option = Array(bytes)
+        switch option[0] {
+        case 3: prefixes.append(try PrefixInformation(option: option))
+        case 5:
+            guard option.count == 8, option.big32(4) >= 1280 else { throw .mtu }
+            mtu = Int(option.big32(4))
+        case 25: rdnss.append(try RDNSS(option: option))
+        case 38: pref64s.append(try PREF64Information(option: option))
+        default: break
+        }
+    }
+}
+
+extension RouterAdvertisement.PrefixInformation {
+    /// Type 3, length 4: prefix length, flags L A R P, valid and preferred lifetime, 4 reserved octets, prefix.
+    init(option: [UInt8]) throws(RouterAdvertisementProblem) {
+        guard option.count == 32, let address = IPv6Address(bytes: option[16..<32]),
+            let prefix = IPv6Prefix(address, length: Int(option[2])), !address.isLinkLocal, !address.isMulticast
+        else { throw .prefixInformation }
+        self.prefix = prefix
+        onLink = option[3] & 0x80 != 0
+        // With the P flag the network would rather delegate a prefix; A then reads as unset (RFC 9762 section 5), but a
+        // host that asks for none may still use SLAAC where A is set, and so may we.
+        autonomous = option[3] & 0x40 != 0
+        validLifetime = option.big32(4)
+        preferredLifetime = option.big32(8)
+        guard preferredLifetime <= validLifetime else { throw .prefixInformation }
+    }
+}
+
+extension RouterAdvertisement.RDNSS {
+    /// Type 25, length 1 + 2n: 2 reserved octets, lifetime, n addresses.
+    init(option: [UInt8]) throws(RouterAdvertisementProblem) {
+        guard option.count >= 24, option.count % 16 == 8 else { throw .rdnss }
+        lifetime = option.big32(4)
+        servers = stride(from: 8, to: option.count, by: 16).compactMap {
+            IPv6Address(bytes: option[$0..<$0 + 16])
+        }
+    }
+}
+
+extension RouterAdvertisement.PREF64Information {
+    /// Prefix lengths by prefix length code (RFC 8781 section 4).
+    private static let lengths = [96, 64, 56, 48, 40, 32]
+
+    /// Type 38, length 2: 13 bits of lifetime in units of 8 s, 3 bits of prefix length code, the top 96 bits of the
+    /// prefix.
+    init(option: [UInt8]) throws(RouterAdvertisementProblem) {
+        guard option.count == 16 else { throw .pref64Length }
+        let field = option.big16(2)
+        lifetime = Int(field & 0xfff8)
+        let code = Int(field & 7)
+        guard code < Self.lengths.count else { throw .pref64PrefixLengthCode }
+        guard let address = IPv6Address(bytes: option[4..<16] + [0, 0, 0, 0]),
+            let masked = IPv6Prefix(address, length: Self.lengths[code]), let prefix = PREF64(masked),
+            // ::/n takes in loopback, IPv4-mapped and IPv4-compatible addresses.
+            masked.address.high != 0, !address.isLinkLocal, !address.isMulticast
+        else { throw .pref64Prefix }
+        self.prefix = prefix
+    }
+}
+
+extension [UInt8] {
+    /// The 16-bit number at an offset, network order. The caller has checked the size.
+    func big16(_ offset: Int) -> UInt16 { UInt16(self[offset]) << 8 | UInt16(self[offset + 1]) }
+    /// The 32-bit number at an offset, network order. The caller has checked the size.
+    func big32(_ offset: Int) -> UInt32 { UInt32(big16(offset)) << 16 | UInt32(big16(offset + 2)) }
+}

@@ -1,0 +1,277 @@
+import ClatBase
+import ClatNetlink
+import ClatTranslator
+import Glibc
+
+/// What an instance needs of the host: a netlink socket in its namespace.
+final class HostKernel {
+    var netlink: NetlinkSocket
+
+    init() throws(NetlinkError) {
+        netlink = try NetlinkSocket()
+    }
+}
+
+/// Carries out the steps of one uplink's CLAT and owns what they make: namespace, links, translator. It decides
+/// nothing.
+///
+/// Whatever becomes of the agent, the kernel takes the namespace away with the last descriptor, and all else with the
+/// namespace.
+final class Instance {
+    private let host: HostKernel
+    private var place: Place?
+    private var uplinkLink: Link?
+    private var hostLink: Link?
+    private var hostLinkPeer: Link?
+    private var packets: PacketPath?
+    private var routing: Routing?
+
+    /// Why the uplink link is no ipvlan.
+    private(set) var uplinkNote: String?
+    /// How packets go.
+    var datapath: DatapathStatus? { packets?.status }
+    /// How many went, and how many did not.
+    var counters: [String: UInt64] { packets?.counters ?? [:] }
+    /// Why the packet thread ended by itself, if it did.
+    var translatorEnd: String? { packets?.end }
+
+    /// The next hop of the host's IPv4 route: nobody has this address, a permanent neighbour entry tells where it is.
+    static let gateway = IPv6Address(high: 0xfe80_0000_0000_0000, low: 0x464)
+    private static let uplinkLinkName = "clat-uplink"
+    private static let hostPeerName = "clat-host"
+
+    init(host: HostKernel) {
+        self.host = host
+    }
+
+    /// The namespace, and what speaks to the kernel in it.
+    private final class Place {
+        let namespace: NetworkNamespace
+        var netlink: NetlinkSocket
+        var monitor: NetlinkMonitor
+
+        init(_ namespace: consuming NetworkNamespace) throws(NetlinkError) {
+            netlink = try NetlinkSocket(in: namespace)
+            monitor = try NetlinkMonitor([.addresses], in: namespace)
+            self.namespace = namespace
+        }
+    }
+
+    /// A step that could not be carried out, in words.
+    struct Failure: Error, CustomStringConvertible {
+        var description: String
+    }
+
+    /// Carries a step out.
+    func carryOut(_ step: Step, optimisticDAD: Bool) throws -> StepResult {
+        switch step {
+        case .createNamespace: try createNamespace(optimisticDAD: optimisticDAD)
+        case .createUplinkLink(let parent, let wireless):
+            return .uplinkLink(try createUplinkLink(on: UInt32(parent), wireless: wireless))
+        case .createHostLink(let name, let mtu): return .hostLink(index: try createHostLink(name, mtu: mtu))
+        case .addAddress(let address):
+            try here().netlink.addAddress(
+                InterfaceAddress(
+                    .v6(address), prefixLength: 128, on: try uplinkIndex(), flags: optimisticDAD ? [.optimistic] : []))
+        case .removeAddress(let address):
+            try here().netlink.removeAddress(InterfaceAddress(.v6(address), prefixLength: 128, on: try uplinkIndex()))
+        case .setRouting(let routing): try set(routing)
+        case .startTranslator(let configuration): try startTranslator(configuration)
+        case .updateTranslator(let configuration):
+            try packets?.update(configuration)
+        case .addIPv4Address(let address): try host.netlink.addAddress(try ipv4(address))
+        case .removeIPv4Address(let address): try host.netlink.removeAddress(try ipv4(address))
+        case .setIPv4Route(let route, let replacing):
+            try host.netlink.replaceRoute(try ipv4(route))
+            if let replacing, replacing.metric != route.metric {
+                try host.netlink.removeRoute(try ipv4(replacing))
+            }
+        case .removeIPv4Route(let route): try host.netlink.removeRoute(try ipv4(route))
+        case .stopTranslator: packets = nil
+        case .removeHostLink:
+            let index = hostLink?.index
+            (hostLink, hostLinkPeer) = (nil, nil)
+            if let index { try host.netlink.deleteLink(index) }
+        case .removeUplinkLink:
+            let index = uplinkLink?.index
+            (uplinkLink, routing, uplinkNote) = (nil, nil, nil)
+            if let index { try here().netlink.deleteLink(index) }
+        case .closeNamespace:
+            packets = nil
+            place = nil
+        }
+        return .done
+    }
+
+    // MARK: Namespace
+
+    private func createNamespace(optimisticDAD: Bool) throws {
+        let new = try NetworkNamespace.create()
+        try new.run {
+            // Links are born with these. The router's advertisements are read on the uplink, not here; nothing is
+            // routed here.
+            try Sysctl.write("0", to: "ipv6/conf/default/accept_ra")
+            try Sysctl.write("0", to: "ipv6/conf/default/autoconf")
+            // The random delay before DAD is for links that all come up at once (RFC 4862 section 5.4.2); this one is
+            // up already.
+            try Sysctl.write("0", to: "ipv6/conf/default/router_solicitation_delay")
+            if optimisticDAD {
+                // Absent where the kernel was built without CONFIG_IPV6_OPTIMISTIC_DAD; the address then waits a
+                // second.
+                try? Sysctl.write("1", to: "ipv6/conf/default/optimistic_dad")
+                // Only with this one does the kernel tell when the address is in optimistic use.
+                try? Sysctl.write("1", to: "ipv6/conf/default/use_optimistic")
+            }
+        }
+        let place = try Place(new)
+        if let loopback = try place.netlink.link(named: "lo") { try place.netlink.setLink(loopback.index, up: true) }
+        self.place = place
+    }
+
+    /// The namespace; a step without one came too late.
+    private func here() throws(Failure) -> Place {
+        guard let place else { throw Failure(description: "there is no namespace") }
+        return place
+    }
+
+    /// To be polled for notices of the namespace; nil where there is none.
+    var monitorDescriptor: CInt? { place?.monitor.descriptor }
+
+    /// What the kernel says of the CLAT's addresses. Empty where nothing waits.
+    func addressNotices() throws -> [(IPv6Address, AddressPhase)] {
+        var found: [(IPv6Address, AddressPhase)] = []
+        var lost = false
+        while let notice = try place?.monitor.next() {
+            switch notice {
+            case .address(let address, let removed):
+                if case .v6(let value) = address.address, address.index == uplinkLink?.index, !value.isLinkLocal {
+                    found.append((value, removed ? .vanished : AddressPhase(address.flags)))
+                }
+            case .overrun: lost = true
+            default: break
+            }
+        }
+        if lost {
+            let index = try uplinkIndex()
+            found += try here().netlink.addresses(.ipv6, on: index).compactMap { address in
+                if case .v6(let value) = address.address { (value, AddressPhase(address.flags)) } else { nil }
+            }
+        }
+        return found
+    }
+
+    // MARK: Links
+
+    private func uplinkIndex() throws(NetlinkError) -> UInt32 {
+        guard let uplinkLink else { throw NetlinkError(operation: "use the CLAT's uplink", code: ENODEV) }
+        return uplinkLink.index
+    }
+
+    private func createUplinkLink(on parent: UInt32, wireless: Bool) throws -> UplinkLinkKind {
+        let place = try here()
+        var kind = UplinkLinkKind.ipvlan
+        do throws(NetlinkError) {
+            try host.netlink.createIPvlan(Self.uplinkLinkName, on: parent, in: place.namespace)
+        } catch {
+            switch error.code {
+            case EOPNOTSUPP where !wireless:
+                kind = .macvlan
+                uplinkNote = "the kernel has no ipvlan; the CLAT has a hardware address of its own"
+                try host.netlink.createMacvlan(Self.uplinkLinkName, on: parent, in: place.namespace)
+            case EOPNOTSUPP:
+                throw Failure(
+                    description:
+                        "the kernel has no ipvlan (load the module: modprobe ipvlan), and Wi-Fi carries no macvlan")
+            case EBUSY:
+                throw Failure(
+                    description: "the uplink is used by a bridge or a macvlan; put the CLAT on the bridge (\(error))")
+            default: throw error
+            }
+        }
+        guard let link = try place.netlink.link(named: Self.uplinkLinkName) else {
+            throw Failure(description: "the kernel made no link")
+        }
+        uplinkLink = link
+        try place.netlink.setLink(link.index, up: true)
+        return kind
+    }
+
+    private func createHostLink(_ name: String, mtu: Int) throws -> Int {
+        let place = try here()
+        let link = try host.netlink.createVeth(name, peer: Self.hostPeerName, in: place.namespace, mtu: mtu)
+        hostLink = link
+        guard let peer = try place.netlink.link(named: Self.hostPeerName) else {
+            throw Failure(description: "the kernel made no peer")
+        }
+        hostLinkPeer = peer
+        try place.netlink.setAddressGenerationMode(.none, ofLink: peer.index)
+        try place.netlink.setLink(peer.index, up: true)
+        try host.netlink.setLink(link.index, up: true)
+        try host.netlink.replaceNeighbour(Neighbour(.v6(Self.gateway), at: peer.hardwareAddress, on: link.index))
+        return Int(link.index)
+    }
+
+    private func ipv4(_ address: IPv4Address) throws(NetlinkError) -> InterfaceAddress {
+        InterfaceAddress(.v4(address), prefixLength: 32, on: try hostIndex())
+    }
+
+    private func ipv4(_ route: IPv4Route) throws(NetlinkError) -> Route {
+        Route(
+            to: .any(.ipv4), via: .v6(Self.gateway), on: try hostIndex(), metric: UInt32(route.metric), mtu: route.mtu,
+            preferredSource: .v4(route.source), origin: RouteOrigin(rawValue: UInt8(IPv4Route.origin)))
+    }
+
+    private func hostIndex() throws(NetlinkError) -> UInt32 {
+        guard let hostLink else { throw NetlinkError(operation: "use the host's IPv4 device", code: ENODEV) }
+        return hostLink.index
+    }
+
+    // MARK: Routes
+
+    private func set(_ new: Routing) throws {
+        let index = try uplinkIndex()
+        func routes(_ routing: Routing) -> [Route] {
+            routing.onLink.compactMap { prefix in
+                IPPrefix(.v6(prefix.address), length: prefix.length).map { Route(to: $0, on: index, metric: 256) }
+            } + [Route(to: .any(.ipv6), via: .v6(routing.router), on: index, metric: 1024, flags: .onLink)]
+        }
+        let old = routing.map(routes) ?? []
+        let place = try here()
+        for route in routes(new) { try place.netlink.replaceRoute(route) }
+        for route in old where !routes(new).contains(where: { $0.destination == route.destination }) {
+            try place.netlink.removeRoute(route)
+        }
+        routing = new
+    }
+
+    // MARK: Translator
+
+    private func startTranslator(_ configuration: TranslatorConfiguration) throws {
+        let place = try here()
+        guard let uplinkLink, let hostLink, let hostLinkPeer, let own = hostLinkPeer.hardwareAddress,
+            let host = hostLink.hardwareAddress
+        else { throw Failure(description: "there is no link") }
+        let index = uplinkLink.index
+        packets = try place.namespace.run {
+            try PacketPath(
+                uplink: index, host: hostLinkPeer.index, hostAddress: own, peerAddress: host,
+                configuration: configuration)
+        }
+    }
+}
+
+extension AddressPhase {
+    /// From the kernel's flags of an address.
+    init(_ flags: AddressFlags) {
+        self =
+            if flags.contains(.dadFailed) {
+                .duplicate
+            } else if flags.contains(.optimistic) {
+                .optimistic
+            } else if flags.contains(.tentative) {
+                .tentative
+            } else {
+                .preferred
+            }
+    }
+}

@@ -1,0 +1,15 @@
+/// What the operator wants.
+public struct Configuration: Hashable, Sendable {
+    /// Interfaces to serve, by name; empty: every one that can carry a CLAT.
+    public var interfaces: [String] = []
+    /// Use the CLAT address while DAD still runs (RFC 4429), where the kernel can.
+    public var optimisticDAD = true
+
+    /// The defaults.
+    public init() {}
+
+    /// Whether an interface of that name is to be served.
+    public func selects(_ name: String) -> Bool {
+        interfaces.isEmpty || interfaces.contains(name)
+    }
+}

@@ -1,0 +1,119 @@
+public import ClatTranslator
+
+/// Whether an interface has IPv4 through the CLAT.
+public enum InstanceState: String, Sendable, Codable {
+    /// IPv4 goes through the CLAT.
+    case on
+    /// On its way.
+    case starting
+    /// It was on and can be again at once: what is missing is a way to the NAT64.
+    case suspended
+    /// Not wanted, or not possible now.
+    case off
+}
+
+/// Why an interface's CLAT is in the state it is in: one code for programs, one sentence for people.
+public enum Reason: Hashable, Sendable {
+    /// All steps done.
+    case running(PREF64)
+    /// A step is under way.
+    case starting(Step.Name)
+    /// Not among the interfaces the operator named.
+    case notSelected
+    /// The kind of link cannot carry a CLAT.
+    case unsuitable(Uplink.Medium, kind: String)
+    /// A port of a bridge or bond: the bridge is the uplink.
+    case enslaved
+    /// Administratively down.
+    case down
+    /// No carrier: cable out, or not associated.
+    case noCarrier
+    /// No Router Advertisement came, so nothing is known of the network.
+    case noAdvertisement
+    /// Router Advertisements came, none with a PREF64.
+    case noPREF64
+    /// A PREF64, but no prefix to make an address of.
+    case noUsablePrefix
+    /// A default router for the PREF64 is missing.
+    case noRouter
+    /// It was on, and the last default router has gone; all but the host's route stays.
+    case suspended
+    /// The host has IPv4 of its own on this interface.
+    case nativeIPv4
+    /// 192.0.0.1 to 192.0.0.7 are all in use.
+    case addressesTaken
+    /// Every address tried is in use by another station.
+    case duplicateAddress(tries: Int)
+    /// A step failed; it is tried again.
+    case failed(Step.Name, String)
+    /// The interface has gone.
+    case gone
+    /// The agent is stopping.
+    case stopping
+
+    /// Stable, for programs.
+    public var code: String {
+        switch self {
+        case .running: "running"
+        case .starting: "starting"
+        case .notSelected: "not-selected"
+        case .unsuitable: "unsuitable-link"
+        case .enslaved: "enslaved"
+        case .down: "down"
+        case .noCarrier: "no-carrier"
+        case .noAdvertisement: "no-router-advertisement"
+        case .noPREF64: "no-pref64"
+        case .noUsablePrefix: "no-usable-prefix"
+        case .noRouter: "no-router"
+        case .suspended: "suspended-no-router"
+        case .nativeIPv4: "native-ipv4"
+        case .addressesTaken: "ipv4-addresses-taken"
+        case .duplicateAddress: "address-duplicate"
+        case .failed: "step-failed"
+        case .gone: "interface-gone"
+        case .stopping: "stopping"
+        }
+    }
+
+    /// One sentence for people, with the cause and what would change it. Begins where `IFACE: ` ends.
+    public var sentence: String {
+        switch self {
+        case .running(let prefix): "IPv4 works through the NAT64 at \(prefix)"
+        case .starting(let step): "IPv4 is on its way: \(step.rawValue)"
+        case .notSelected:
+            "IPv4 is off because the agent was started for other interfaces; name this one with --interface"
+        case .unsuitable(let medium, let kind):
+            "IPv4 is off because a \(kind.isEmpty ? medium.rawValue : kind) link has no Ethernet neighbours, which a CLAT "
+                + "address needs"
+        case .enslaved: "IPv4 is off because this is a port of a bridge or bond; the CLAT belongs on the bridge or bond"
+        case .down: "IPv4 is off because the interface is down; bring it up"
+        case .noCarrier: "IPv4 is off because the link has no carrier; plug in the cable or join the Wi-Fi network"
+        case .noAdvertisement:
+            "IPv4 is off because no router has answered on this link; an IPv6 network must send Router Advertisements"
+        case .noPREF64:
+            "IPv4 is off because no router on this link announces a NAT64 prefix (PREF64); ask the network's operator"
+        case .noUsablePrefix:
+            "IPv4 is off because no router announces a /64 for address autoconfiguration, so the CLAT can have no address"
+        case .noRouter: "IPv4 is off because no router on this link offers a default route towards the NAT64"
+        case .suspended: "IPv4 waits because the last default router on this link has gone; it goes on when one returns"
+        case .nativeIPv4: "the CLAT is off because this interface has native IPv4, which wins"
+        case .addressesTaken:
+            "IPv4 is off because 192.0.0.1 to 192.0.0.7 are all in use on this host; remove one of them (ip -4 address)"
+        case .duplicateAddress(let tries):
+            "IPv4 is off because other stations already use the \(tries) addresses that were tried; trying again later"
+        case .failed(let step, let text): "IPv4 is off because this failed: \(step.rawValue): \(text); trying again"
+        case .gone: "IPv4 is off because the interface has gone"
+        case .stopping: "IPv4 is off because the agent is stopping"
+        }
+    }
+
+    /// The state that goes with the reason.
+    public var state: InstanceState {
+        switch self {
+        case .running: .on
+        case .starting: .starting
+        case .suspended: .suspended
+        default: .off
+        }
+    }
+}

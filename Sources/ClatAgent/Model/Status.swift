@@ -1,0 +1,72 @@
+/// What `clat-agent status` shows, as plain values; the JSON of `--json` is made of this.
+public struct AgentStatus: Codable, Sendable, Equatable {
+    /// The agent's version.
+    public var version: String
+    /// Its process number.
+    public var pid: Int
+    /// Seconds it has run.
+    public var uptimeSeconds: Int
+    /// One for each interface that it knows, by name.
+    public var interfaces: [InterfaceStatus]
+
+    /// As one line of JSON with sorted keys.
+    public var json: String { String(decoding: Varlink.encode(self).dropLast(), as: UTF8.self) }
+}
+
+/// One interface.
+public struct InterfaceStatus: Codable, Sendable, Equatable {
+    /// Its name.
+    public var interface: String
+    /// Whether IPv4 goes through a CLAT there.
+    public var state: InstanceState
+    /// Why.
+    public var reason: ReasonStatus
+    /// Seconds it has been in that state.
+    public var sinceSeconds: Int
+    /// The PREF64 in use.
+    public var pref64: String?
+    /// Where it came from: the router's link-local address.
+    public var pref64Router: String?
+    /// Seconds until it runs out unless it is told again.
+    public var pref64LifetimeSeconds: Int?
+    /// 192.0.0.x.
+    public var ipv4Address: String?
+    /// The CLAT's address on the uplink.
+    public var ipv6Address: String?
+    /// How far that address is: tentative, optimistic, preferred, duplicate.
+    public var ipv6AddressState: String?
+    /// The host's IPv4 device.
+    public var device: String?
+    /// MTU of the host's IPv4 route, octets.
+    public var mtu: Int?
+    /// Metric of the host's IPv4 route.
+    public var metric: Int?
+    /// What carries the CLAT's address: ipvlan or macvlan.
+    public var uplinkKind: UplinkLinkKind?
+    /// Why it is what it is, where that is not the usual.
+    public var uplinkNote: String?
+    /// What moves the packets, and why.
+    public var datapath: DatapathStatus?
+    /// Router Advertisements that were used.
+    public var advertisements: Int
+    /// Router Advertisements, and options in them, that were not used: how many by reason.
+    public var refusedAdvertisements: [String: Int]
+    /// Packets and octets, drops by reason.
+    public var counters: [String: UInt64]
+}
+
+/// Code and sentence.
+public struct ReasonStatus: Codable, Sendable, Equatable {
+    /// For programs.
+    public var code: String
+    /// For people.
+    public var sentence: String
+}
+
+/// The way of packets.
+public struct DatapathStatus: Codable, Sendable, Equatable {
+    /// `kernel` (eBPF, the rest in user space) or `userspace`.
+    public var kind: String
+    /// In words: how steering is attached, which offloads the TUN has.
+    public var detail: String
+}

@@ -1,0 +1,101 @@
+public import ClatBase
+
+/// A network interface of the host as the agent sees it.
+public struct Uplink: Hashable, Sendable {
+    /// What kind of frames it carries, which decides whether a CLAT can live on it.
+    public enum Medium: String, Hashable, Sendable {
+        /// Ethernet, wired or bridged or virtual.
+        case ethernet
+        /// IEEE 802.11 station: one hardware address, so macvlan cannot work.
+        case wireless
+        /// The loopback interface.
+        case loopback
+        /// Without Ethernet headers: WireGuard, TUN, PPP, raw-IP WWAN.
+        case other
+    }
+
+    /// The kernel's number, which a rename does not change.
+    public var index: Int
+    /// The present name.
+    public var name: String
+    /// What it carries.
+    public var medium: Medium
+    /// The kernel's word for a virtual link (`veth`, `bridge`, ...); empty for hardware.
+    public var kind: String
+    /// Administratively up.
+    public var isUp: Bool
+    /// Up and with carrier.
+    public var isRunning: Bool
+    /// Link MTU, octets.
+    public var mtu: Int
+    /// Where it has an Ethernet one.
+    public var hardwareAddress: HardwareAddress?
+    /// The bridge, bond or VRF it belongs to, if any.
+    public var master: Int?
+
+    /// All fields as given.
+    public init(
+        index: Int, name: String, medium: Medium, kind: String, isUp: Bool, isRunning: Bool, mtu: Int,
+        hardwareAddress: HardwareAddress?, master: Int?
+    ) {
+        self.index = index
+        self.name = name
+        self.medium = medium
+        self.kind = kind
+        self.isUp = isUp
+        self.isRunning = isRunning
+        self.mtu = mtu
+        self.hardwareAddress = hardwareAddress
+        self.master = master
+    }
+
+    /// The name of the host's IPv4 device for this uplink: `clat-eth0`, or by number where that passes 15 octets.
+    public var hostLinkName: String {
+        let name = Self.hostLinkPrefix + name
+        return name.utf8.count <= 15 ? name : "\(Self.hostLinkPrefix)if\(index)"
+    }
+
+    /// How the names of our own devices begin.
+    public static let hostLinkPrefix = "clat-"
+}
+
+/// An address on some interface of the host.
+public struct HostAddress: Hashable, Sendable {
+    /// Of either family.
+    public enum Value: Hashable, Sendable {
+        /// An IPv4 address.
+        case v4(IPv4Address)
+        /// An IPv6 address.
+        case v6(IPv6Address)
+    }
+    /// The interface it is on.
+    public var index: Int
+    /// The address.
+    public var value: Value
+
+    /// That address on that interface.
+    public init(index: Int, value: Value) {
+        self.index = index
+        self.value = value
+    }
+}
+
+/// A default route of the host's main table.
+public struct DefaultRoute: Hashable, Sendable {
+    /// Of IPv6 rather than IPv4.
+    public var isIPv6: Bool
+    /// The interface it leads out of.
+    public var index: Int
+    /// Its metric; lower wins.
+    public var metric: Int
+    /// The routing protocol that set it (rtm_protocol).
+    public var origin: Int
+
+    /// All fields as given.
+    public init(isIPv6: Bool, index: Int, metric: Int, origin: Int) {
+        self.isIPv6 = isIPv6
+        self.index = index
+        self.metric = metric
+        self.origin = origin
+    }
+}

@@ -1,0 +1,70 @@
+import ClatBase
+import ClatNetlink
+
+/// The kernel's words in the words of the mind.
+enum HostMirror {
+    /// Links, addresses and default routes as they are now.
+    static func snapshot(_ netlink: inout NetlinkSocket) throws(NetlinkError) -> Host {
+        var host = Host()
+        for link in try netlink.links() {
+            host.links[Int(link.index)] = Uplink(link)
+        }
+        host.addresses = Set(try netlink.addresses().map(HostAddress.init))
+        host.defaultRoutes = Set(
+            (try netlink.routes(.ipv4) + netlink.routes(.ipv6)).flatMap(DefaultRoute.all))
+        return host
+    }
+
+    /// What a notice means; nothing where it means nothing to us.
+    static func events(_ notice: Notice) -> [Event] {
+        switch notice {
+        case .link(let link, let removed): [removed ? .linkGone(Int(link.index)) : .link(Uplink(link))]
+        case .address(let address, let removed):
+            [removed ? .addressGone(HostAddress(address)) : .address(HostAddress(address))]
+        case .route(let route, let removed):
+            DefaultRoute.all(in: route).map { removed ? .routeGone($0) : .route($0) }
+        case .neighbour, .overrun, .malformed: []
+        }
+    }
+}
+
+extension Uplink {
+    init(_ link: Link) {
+        let medium: Medium =
+            if link.flags.contains(.loopback) {
+                .loopback
+            } else if !link.isEthernet {
+                .other
+            } else {
+                link.isWireless ? .wireless : .ethernet
+            }
+        self.init(
+            index: Int(link.index), name: link.name, medium: medium, kind: link.kind ?? "",
+            isUp: link.flags.contains(.up), isRunning: link.flags.isSuperset(of: [.up, .lowerUp]), mtu: link.mtu,
+            hardwareAddress: link.hardwareAddress, master: link.master.map(Int.init))
+    }
+}
+
+extension HostAddress {
+    init(_ address: InterfaceAddress) {
+        let value: Value =
+            switch address.address {
+            case .v4(let address): .v4(address)
+            case .v6(let address): .v6(address)
+            }
+        self.init(index: Int(address.index), value: value)
+    }
+}
+
+extension DefaultRoute {
+    /// One for each interface that a default route of the main table leads out of.
+    static func all(in route: Route) -> [DefaultRoute] {
+        guard route.isDefault, route.table == .main, !route.flags.contains(.cloned) else { return [] }
+        let indexes = route.outputIndex.map { [$0] } ?? route.nextHops.map(\.outputIndex)
+        return indexes.map {
+            DefaultRoute(
+                isIPv6: route.family == .ipv6, index: Int($0), metric: Int(route.metric),
+                origin: Int(route.origin.rawValue))
+        }
+    }
+}

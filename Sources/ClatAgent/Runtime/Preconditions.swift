@@ -1,0 +1,72 @@
+import CLibCap
+import CLinux
+import ClatBase
+import Glibc
+
+/// What must hold before the agent touches anything.
+enum Preconditions {
+    /// The capabilities, by what needs them: links and routes; the raw ICMPv6 socket; namespaces.
+    private static let capabilities: [(value: CInt, name: String)] = [
+        (CAP_NET_ADMIN, "CAP_NET_ADMIN"), (CAP_NET_RAW, "CAP_NET_RAW"), (CAP_SYS_ADMIN, "CAP_SYS_ADMIN"),
+    ]
+
+    static func checkCapabilities() throws(RunFailure) {
+        guard let set = cap_get_proc() else { throw .system(.last("cap_get_proc")) }
+        defer { cap_free(UnsafeMutableRawPointer(set)) }
+        let missing = capabilities.filter { capability in
+            var flag = CAP_CLEAR
+            return cap_get_flag(set, capability.value, CAP_EFFECTIVE, &flag) != 0 || flag != CAP_SET
+        }
+        if !missing.isEmpty { throw .missingCapabilities(missing.map(\.name)) }
+    }
+
+    static func checkKernel() throws(RunFailure) {
+        if access("/proc/net/if_inet6", F_OK) != 0 {
+            throw .kernelLacks("IPv6", remedy: "boot it without ipv6.disable=1, or load the module: modprobe ipv6")
+        }
+        do throws(SystemError) {
+            _ = try OwnedDescriptor(opening: "/dev/net/tun", O_RDWR)
+        } catch {
+            throw .kernelLacks("TUN device (\(error))", remedy: "load the module: modprobe tun")
+        }
+    }
+}
+
+/// Marks this network namespace as served: a listening socket with an abstract name, which is known in this namespace
+/// only and goes with the process, however it ends.
+struct NamespaceLock: ~Copyable {
+    private let socket: OwnedDescriptor
+    private static let name = "clat-agent"
+
+    init() throws(RunFailure) {
+        do throws(SystemError) {
+            socket = try Self.listening()
+        } catch {
+            guard error.code == EADDRINUSE else { throw .system(error) }
+            throw .alreadyRunning(pid: Self.holder())
+        }
+    }
+
+    private static func listening() throws(SystemError) -> OwnedDescriptor {
+        let socket = try open()
+        let fd = socket.rawValue
+        try UnixAddress(abstract: name).bind(fd)
+        try retrying("listen") { listen(fd, 1) }
+        return socket
+    }
+
+    private static func open() throws(SystemError) -> OwnedDescriptor {
+        let kind = CInt(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue)
+        return OwnedDescriptor(adopting: try retrying("open a Unix socket") { Glibc.socket(AF_UNIX, kind, 0) })
+    }
+
+    /// The process that listens, by SO_PEERCRED; 0 where it cannot be told.
+    private static func holder() -> Int {
+        var credentials = ucred()
+        var size = socklen_t(MemoryLayout<ucred>.size)
+        guard let client = try? open(), (try? UnixAddress(abstract: name).connect(client.rawValue)) != nil,
+            getsockopt(client.rawValue, SOL_SOCKET, SO_PEERCRED, &credentials, &size) == 0
+        else { return 0 }
+        return Int(credentials.pid)
+    }
+}

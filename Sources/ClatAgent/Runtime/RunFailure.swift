@@ -1,0 +1,42 @@
+public import ClatBase
+
+/// Why `clat-agent run` cannot begin. Each has an exit status of its own (after sysexits.h) and one sentence with the
+/// remedy.
+public enum RunFailure: Error, Hashable, Sendable, CustomStringConvertible {
+    /// No interface of that name.
+    case noSuchInterface(String, present: [String])
+    /// The kernel lacks something.
+    case kernelLacks(String, remedy: String)
+    /// The system refused something that should work.
+    case system(SystemError)
+    /// Another agent serves this network namespace.
+    case alreadyRunning(pid: Int)
+    /// Capabilities that are missing.
+    case missingCapabilities([String])
+
+    /// The exit status of `run`.
+    public var exitStatus: Int32 {
+        switch self {
+        case .noSuchInterface: 66
+        case .kernelLacks: 69
+        case .system: 71
+        case .alreadyRunning: 75
+        case .missingCapabilities: 77
+        }
+    }
+
+    /// One sentence: the cause, then what to do.
+    public var description: String {
+        switch self {
+        case .noSuchInterface(let name, let present):
+            "there is no interface \(name) here; "
+                + (present.isEmpty ? "there is none at all" : "there are: \(present.joined(separator: ", "))")
+        case .kernelLacks(let what, let remedy): "this kernel has no \(what); \(remedy)"
+        case .system(let error): "\(error); this is unexpected, please report it"
+        case .alreadyRunning(let pid):
+            "a clat-agent (process \(pid)) already serves this network namespace; stop it first, or ask it: clat-agent status"
+        case .missingCapabilities(let names):
+            "the process lacks \(names.joined(separator: ", ")); run it as root or let systemd grant them (AmbientCapabilities=)"
+        }
+    }
+}

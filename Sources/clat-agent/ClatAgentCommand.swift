@@ -1,0 +1,17 @@
+import ArgumentParser
+import ClatAgent
+
+@main
+struct ClatAgentCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "clat-agent",
+        abstract: "IPv4 on IPv6-only networks: the CLAT half of 464XLAT (RFC 6877).",
+        version: Version.text,
+        subcommands: [RunCommand.self, StatusCommand.self, RenewCommand.self])
+}
+
+/// The directory of the control socket, the same for all commands that meet there.
+struct RuntimeOptions: ParsableArguments {
+    @Option(name: .long, help: "Where the control socket lives.")
+    var runtimeDir = RuntimeDirectory.standard
+}

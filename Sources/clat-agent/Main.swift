@@ -1,3 +1,0 @@
-import ClatAgent
-import ArgumentParser
-@main struct Main: ParsableCommand { func run() { print("hi") } }

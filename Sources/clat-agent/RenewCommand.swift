@@ -1,0 +1,31 @@
+import ArgumentParser
+import ClatAgent
+
+struct RenewCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "renew",
+        abstract: "Ask the routers of an interface anew, and try again at once what failed.",
+        discussion: """
+            For hooks of network managers, and for the impatient. Harmless where no agent runs: --quiet makes that no error.
+
+            Example: clat-agent renew wlan0
+            """)
+
+    @Argument(help: "The interface.")
+    var interface: String
+
+    @Flag(name: .long, help: "Say nothing, and end well, where no agent runs or it knows no such interface.")
+    var quiet = false
+
+    @OptionGroup var runtime: RuntimeOptions
+
+    func run() throws {
+        do throws(ControlClient.Failure) {
+            try ControlClient(runtimeDirectory: runtime.runtimeDir).renew(interface)
+        } catch {
+            if quiet { return }
+            printError("clat-agent: \(error)")
+            throw ExitCode(2)
+        }
+    }
+}

@@ -1,0 +1,172 @@
+import CLinux
+import ClatBase
+import ClatTranslator
+import Glibc
+import Synchronization
+import Testing
+
+@testable import ClatAgent
+
+@Suite("The control socket", .serialized)
+struct ControlTests {
+    /// Runs a server on a thread of its own while `body` runs, in a directory that goes afterwards.
+    private func serving(_ body: (_ directory: String) throws -> Void) throws {
+        let directory = "/tmp/clat-agent-test-\(getpid())-\(UInt32.random(in: .min ... .max))"
+        try RuntimeDirectory.prepare(directory)
+        defer { rmdir(directory) }
+        let status = AgentStatus(version: "test", pid: 7, uptimeSeconds: 8, interfaces: [])
+        var ends: [CInt] = [-1, -1]
+        try retrying("pipe") { pipe(&ends) }
+        let (stop, go) = (ends[0], ends[1])
+        let ready = Atomic(false)
+        let thread = try ClatBase.Thread(name: "control") { () -> SystemError? in
+            do throws(SystemError) {
+                let reactor = try Reactor()
+                let server = try ControlServer(
+                    reactor: reactor, path: RuntimeDirectory.socketPath(directory)
+                ) { request in
+                    request.method == ControlInterface.status
+                        ? Varlink.encode(Varlink.Reply(parameters: status))
+                        : Varlink.encode(
+                            Varlink.Failure(
+                                error: ControlInterface.methodNotFound, parameters: ["method": request.method]))
+                }
+                try reactor.watch(stop, .read) { reactor.stop() }
+                ready.store(true, ordering: .releasing)
+                try reactor.run()
+                withExtendedLifetime(server) {}
+                return nil
+            } catch { return error }
+        }
+        while !ready.load(ordering: .acquiring), !thread.hasEnded() { usleep(1000) }
+        let outcome = Result { try body(directory) }
+        close(go)
+        let problem = thread.join()
+        close(stop)
+        #expect(problem == nil)
+        #expect(access(RuntimeDirectory.socketPath(directory), F_OK) != 0)
+        try outcome.get()
+    }
+
+    private func connect(_ directory: String) throws -> OwnedDescriptor {
+        let socket = OwnedDescriptor(adopting: Glibc.socket(AF_UNIX, CInt(SOCK_STREAM.rawValue), 0))
+        try UnixAddress(path: RuntimeDirectory.socketPath(directory)).connect(socket.rawValue)
+        var limit = timeval(tv_sec: 10, tv_usec: 0)
+        setsockopt(socket.rawValue, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
+        return socket
+    }
+
+    private func receive(_ socket: borrowing OwnedDescriptor) -> String? {
+        var reply: [UInt8] = []
+        var octet: UInt8 = 0
+        while recv(socket.rawValue, &octet, 1, 0) == 1 {
+            if octet == 0 { return String(decoding: reply, as: UTF8.self) }
+            reply.append(octet)
+        }
+        return nil
+    }
+
+    @Test("the status arrives as it was sent")
+    func status() throws {
+        try serving { directory in
+            let status = try ControlClient(runtimeDirectory: directory).status()
+            #expect(status == AgentStatus(version: "test", pid: 7, uptimeSeconds: 8, interfaces: []))
+        }
+    }
+
+    @Test("several calls in one packet, and one call in several, are answered in turn")
+    func framing() throws {
+        try serving { directory in
+            let socket = try connect(directory)
+            let call = "{\"method\":\"org.clatagent.Status\"}\0"
+            let whole = Array((call + "{\"method\":\"org.clatagent.Nothing\",\"parameters\":{}}\0" + call).utf8)
+            for part in [whole[..<5], whole[5..<70], whole[70...]] {
+                part.withUnsafeBytes { _ = send(socket.rawValue, $0.baseAddress, $0.count, 0) }
+                usleep(20_000)
+            }
+            #expect(receive(socket)?.contains("\"pid\":7") == true)
+            #expect(
+                receive(socket)
+                    == "{\"error\":\"org.varlink.service.MethodNotFound\",\"parameters\":{\"method\":\"org.clatagent.Nothing\"}}"
+            )
+            #expect(receive(socket)?.contains("\"pid\":7") == true)
+        }
+    }
+
+    @Test("what is no call ends the connection, and only that", arguments: ["nonsense\0", "{}\0", "[1,2]\0", "\0"])
+    func malformed(text: String) throws {
+        try serving { directory in
+            let socket = try connect(directory)
+            Array(text.utf8).withUnsafeBytes { _ = send(socket.rawValue, $0.baseAddress, $0.count, 0) }
+            #expect(receive(socket) == nil)
+            #expect(try ControlClient(runtimeDirectory: directory).status().pid == 7)
+        }
+    }
+
+    @Test("a call without an end, and a client that never reads, are cut off")
+    func greedy() throws {
+        try serving { directory in
+            let endless = try connect(directory)
+            let junk = [UInt8](repeating: 0x20, count: 65536)
+            for _ in 0..<4 { _ = send(endless.rawValue, junk, junk.count, CInt(MSG_NOSIGNAL | MSG_DONTWAIT)) }
+            #expect(receive(endless) == nil)
+
+            let deaf = try connect(directory)
+            let calls = Array(String(repeating: "{\"method\":\"org.clatagent.Status\"}\0", count: 1000).utf8)
+            var cut = false
+            for _ in 0..<1000 where !cut {
+                let count = send(deaf.rawValue, calls, calls.count, CInt(MSG_NOSIGNAL | MSG_DONTWAIT))
+                cut = count < 0 && errno != EAGAIN
+                // Its own buffers are full: the server has stopped reading, which costs it nothing.
+                if count < 0 && errno == EAGAIN { break }
+            }
+            #expect(try ControlClient(runtimeDirectory: directory).status().pid == 7)
+        }
+    }
+
+    @Test("many idle clients do not keep the next from an answer once they are gone")
+    func crowd() throws {
+        try serving { directory in
+            var crowd: [CInt] = []
+            for _ in 0..<ControlServer.maximumClients + 8 { crowd.append(try connect(directory).release()) }
+            usleep(50_000)
+            for descriptor in crowd { close(descriptor) }
+            usleep(50_000)
+            #expect(try ControlClient(runtimeDirectory: directory).status().pid == 7)
+        }
+    }
+
+    @Test("without an agent the client says so, and what to do")
+    func nobody() {
+        #expect {
+            _ = try ControlClient(runtimeDirectory: "/nonexistent").status()
+        } throws: { error in
+            "\(error)".contains("no clat-agent is running here") && "\(error)".contains("clat-agent run")
+        }
+    }
+}
+
+@Suite("What people read")
+struct TextTests {
+    @Test(
+        "durations are short",
+        arguments: [(0, "0 s"), (59, "59 s"), (60, "1 min"), (3599, "59 min"), (7260, "2 h 1 min"), (90000, "1 d 1 h")])
+    func durations(seconds: Int, text: String) {
+        #expect(StatusText.duration(seconds) == text)
+    }
+
+    @Test("every reason has a code of its own and a sentence without an end of line")
+    func reasons() {
+        let reasons: [Reason] = [
+            .running(.wellKnown), .starting(.addAddress), .notSelected, .unsuitable(.other, kind: "wireguard"),
+            .enslaved,
+            .down, .noCarrier, .noAdvertisement, .noPREF64, .noUsablePrefix, .noRouter, .nativeIPv4, .addressesTaken,
+            .duplicateAddress(tries: 3), .failed(.addAddress, "x"), .gone, .stopping,
+        ]
+        #expect(Set(reasons.map(\.code)).count == reasons.count)
+        for reason in reasons {
+            #expect(reason.sentence.contains("IPv4"))
+            #expect(!reason.sentence.contains("\n") && !reason.sentence.hasSuffix("."))
+        }
+    }
+}

@@ -1,0 +1,157 @@
+import ClatBase
+import ClatTranslator
+
+@testable import ClatAgent
+
+/// A model of the kernel: carries steps out on plain values, refuses what a kernel would, and can be made to fail.
+struct KernelModel {
+    /// What the steps have left in one uplink's namespace and in the host.
+    struct Place: Equatable {
+        var namespace = false
+        var uplinkLink = false
+        var hostLink: Int?
+        var addresses: [IPv6Address: AddressPhase] = [:]
+        var routing: Routing?
+        var translator: TranslatorConfiguration?
+        var ipv4s: Set<IPv4Address> = []
+        var routes: [IPv4Route] = []
+    }
+
+    /// A step in the wrong order, or one that would leave the host in a bad state.
+    struct Violation: Error { var text: String }
+
+    var places: [Int: Place] = [:]
+    var nextIndex = 1000
+    /// Whether the next step of that name fails.
+    var failing: Set<Step.Name> = []
+
+    /// Nothing of ours is left.
+    var isClean: Bool { places.values.allSatisfy { $0 == Place() } }
+
+    mutating func carryOut(_ step: Step, on uplink: Int) throws -> Event {
+        if failing.contains(step.name) { return .failed(step, "made to fail", uplink: uplink) }
+        var place = places[uplink] ?? Place()
+        var result = StepResult.done
+        func require(_ condition: Bool, _ text: String) throws {
+            if !condition { throw Violation(text: "\(step.name.rawValue) on \(uplink): \(text)") }
+        }
+        switch step {
+        case .createNamespace:
+            try require(!place.namespace, "there is one")
+            place.namespace = true
+        case .createUplinkLink:
+            try require(place.namespace && !place.uplinkLink, "out of order")
+            place.uplinkLink = true
+            result = .uplinkLink(.ipvlan)
+        case .createHostLink:
+            try require(place.namespace && place.hostLink == nil, "out of order")
+            nextIndex += 1
+            place.hostLink = nextIndex
+            result = .hostLink(index: nextIndex)
+        case .addAddress(let address):
+            try require(place.uplinkLink, "no link")
+            try require(!places.values.contains { $0.addresses[address] != nil }, "two instances with one address")
+            place.addresses[address] = .tentative
+        case .removeAddress(let address): place.addresses[address] = nil
+        case .setRouting(let routing):
+            try require(place.uplinkLink, "no link")
+            place.routing = routing
+        case .startTranslator(let configuration):
+            try require(place.hostLink != nil && place.uplinkLink && place.translator == nil, "out of order")
+            try require(place.routing != nil, "no way out")
+            for mapping in configuration.mappings {
+                try require(place.addresses[mapping.ipv6]?.isUsable == true, "address not usable")
+            }
+            place.translator = configuration
+        case .updateTranslator(let configuration):
+            try require(place.translator != nil, "not running")
+            let known = configuration.mappings.map(\.ipv4)
+            try require(place.ipv4s.allSatisfy(known.contains), "the host would send from an address it does not know")
+            place.translator = configuration
+        case .addIPv4Address(let address):
+            try require(place.hostLink != nil, "no device")
+            try require(!places.values.contains { $0.ipv4s.contains(address) }, "two instances with one IPv4 address")
+            try require(place.translator?.mappings.contains { $0.ipv4 == address } == true, "not the translator's")
+            place.ipv4s.insert(address)
+        case .setIPv4Route(let route, let replacing):
+            try require(place.translator != nil, "IPv4 route before the translator")
+            try require(place.ipv4s.contains(route.source), "route from an address that is not there")
+            try require(
+                !places.values.flatMap(\.routes).contains { $0.metric == route.metric && $0 != replacing },
+                "metric taken")
+            place.routes.removeAll { $0 == replacing }
+            place.routes.append(route)
+        case .removeIPv4Route(let route): place.routes.removeAll { $0 == route }
+        case .removeIPv4Address(let address):
+            try require(!place.routes.contains { $0.source == address }, "route still there")
+            place.ipv4s.remove(address)
+        case .stopTranslator:
+            try require(place.routes.isEmpty, "IPv4 route without translator")
+            place.translator = nil
+        case .removeHostLink: (place.hostLink, place.ipv4s, place.routes) = (nil, [], [])
+        case .removeUplinkLink: (place.uplinkLink, place.addresses, place.routing) = (false, [:], nil)
+        case .closeNamespace: place = Place()
+        }
+        places[uplink] = place
+        return .done(step, result, uplink: uplink)
+    }
+}
+
+/// The agent's mind, the model of the kernel and a clock of our own, put together.
+struct World {
+    var machine: AgentMachine
+    var kernel = KernelModel()
+    var now = BootInstant(nanoseconds: 1_000_000_000)
+    /// Every step that was carried out.
+    var steps: [Step] = []
+    /// Every solicitation: when.
+    var solicitations: [BootInstant] = []
+    var isFinished = false
+    /// What DAD says of a new address, after a moment; nil leaves it tentative.
+    var dad: (IPv6Address) -> AddressPhase? = { _ in .preferred }
+
+    init(_ configuration: Configuration = Configuration()) {
+        machine = AgentMachine(configuration: configuration, secret: Array(1...32))
+    }
+
+    /// Takes in an event and all that follows from it at once.
+    mutating func happen(_ event: Event) throws {
+        var queue = [event]
+        var rounds = 0
+        while !queue.isEmpty {
+            rounds += 1
+            if rounds > 1000 { throw KernelModel.Violation(text: "no end after 1000 events") }
+            for action in machine.handle(queue.removeFirst(), now: now) {
+                switch action {
+                case .carryOut(let step, let uplink):
+                    steps.append(step)
+                    let outcome = try kernel.carryOut(step, on: uplink)
+                    queue.append(outcome)
+                    if case .done(.addAddress(let address), _, _) = outcome, let phase = dad(address) {
+                        kernel.places[uplink]?.addresses[address] = phase
+                        queue.append(.clatAddress(address, phase, uplink: uplink))
+                    }
+                case .solicit(let uplink):
+                    solicitations.append(now)
+                    queue.append(.solicited(uplink: uplink, jitter: 0))
+                case .report: break
+                case .finish: isFinished = true
+                }
+            }
+        }
+    }
+
+    /// Lets time pass, with every timer on its way.
+    mutating func pass(_ duration: Duration) throws {
+        let end = now + duration
+        while let deadline = machine.nextDeadline(after: now), deadline <= end {
+            now = max(now, deadline)
+            try happen(.timer)
+            now = now + .milliseconds(1)
+        }
+        now = max(now, end)
+        try happen(.timer)
+    }
+
+    func uplink(_ index: Int) -> UplinkMachine? { machine.uplinks[index] }
+}
