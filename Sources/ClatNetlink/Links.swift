@@ -139,8 +139,11 @@ public struct IPv6LinkState: Hashable, Sendable {
 // MARK: Reading
 
 extension Link {
-    /// Reads the body of an RTM_NEWLINK or RTM_DELLINK: `struct ifinfomsg`, then attributes. Nil for those of a family, by
-    /// which a bridge tells of its ports in the same group: an RTM_DELLINK of AF_BRIDGE is no removal.
+    /// Reads the body of an RTM_NEWLINK or RTM_DELLINK: `struct ifinfomsg`, then attributes.
+    ///
+    /// Nil for what comes in the same group but is no description of a link: that of a family, by which a bridge tells of
+    /// its ports (an RTM_DELLINK of AF_BRIDGE is no removal), and events of wireless extensions (IFLA_WIRELESS), which
+    /// have a name and nothing else.
     init?(_ bytes: RawSpan, _ body: Range<Int>) throws(MalformedMessage) {
         let header = try bytes.load(ifinfomsg.self, at: body)
         guard CInt(header.ifi_family) == AF_UNSPEC else { return nil }
@@ -163,6 +166,7 @@ extension Link {
             case IFLA_TXQLEN: transmitQueueLength = Int(clamping: try bytes.load(UInt32.self, at: value))
             case IFLA_LINKINFO: try readKind(bytes, value)
             case IFLA_AF_SPEC: try readFamilies(bytes, value)
+            case IFLA_WIRELESS: return nil
             default: break
             }
         }

@@ -8,7 +8,8 @@ public enum Notice: Hashable, Sendable {
     case link(Link, removed: Bool)
     /// An address is new or has changed, or is gone.
     case address(InterfaceAddress, removed: Bool)
-    /// A route is new or has changed, or is gone. IPv4 routes of a link that goes down leave without a notice.
+    /// A route is new or has changed, or is gone. The kernel takes a link's
+    /// IPv4 routes away without a notice when it goes down: list them anew then.
     case route(Route, removed: Bool)
     /// A neighbour is new or has changed, or is gone.
     case neighbour(Neighbour, removed: Bool)

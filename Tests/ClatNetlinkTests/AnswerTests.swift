@@ -127,6 +127,31 @@ struct AnswerTests {
         #expect(try take(datagram).verdict == expected)
     }
 
+    @Test("with random octets changed ends, or goes on, and never says more than one thing per message")
+    func mutated() throws {
+        let golden = try hex(
+            """
+            1400 0000 1000 0200 05000000 09000000  01000000
+            3c00 0000 0200 0002 05000000 09000000  a1ffffff 1400 0000 1000 0506 05000000 09000000  07000000
+            0800 0200 10000000  0900 0100 6f68206e6f 000000
+            """)
+        var random = SplitMix64(state: 46)
+        var verdicts = 0
+        for _ in 0..<5_000 {
+            var bytes = golden
+            for _ in 0...(random.next() % 3) {
+                bytes[Int(random.next() % UInt64(bytes.count))] = UInt8(truncatingIfNeeded: random.next())
+            }
+            var answer = Answer<String>(sequence: 5, port: 9)
+            let verdict = answer.take(bytes.span.bytes) { type, bytes, body throws(MalformedMessage) in
+                "\(type) \(try bytes.load(UInt32.self, at: body))"
+            }
+            if verdict != nil { verdicts += 1 }
+            #expect(answer.values.count + answer.malformed <= bytes.count / 16)
+        }
+        #expect((500...4_500).contains(verdicts))
+    }
+
     @Test("without an errno is malformed")
     func noErrno() throws {
         let (answer, verdict) = try take("1200 0000 0200 0000 05000000 09000000  0000 0000")

@@ -36,6 +36,11 @@ struct ParserTests {
         arguments: [
             // RTM_DELLINK of AF_BRIDGE: a port has left its bridge; the link lives.
             "2800 0000 1100 0000 00000000 00000000  07 00 0100 07000000 00000000 00000000  0800 0300 77616e00",
+            // RTM_NEWLINK with IFLA_WIRELESS: Wi-Fi has ended a scan; MTU and state are as they were.
+            """
+            3000 0000 1000 0000 00000000 00000000  00 00 0100 07000000 43100100 00000000  0800 0300 776c6e00
+            0800 0b00 0800 198b
+            """,
             // RTM_NEWADDR of family 28.
             "1800 0000 1400 0000 00000000 00000000  1c 40 00 00 07000000",
             // RTM_NEWROUTE of family 28, AF_MPLS.
