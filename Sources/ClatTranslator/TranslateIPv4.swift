@@ -117,7 +117,9 @@ extension Translator {
     ) throws(Refusal) -> Int? {
         var size = payload.count &+ IPv6Header.size
         if header.isFragment { size &+= IPv6Header.fragmentHeaderSize }
-        if offload.isGSO { size = IPv6Header.size &+ Transport.segmentSize(header.protocolNumber, payload, offload, bytes) }
+        if offload.isGSO {
+            size = IPv6Header.size &+ Transport.segmentSize(header.protocolNumber, payload, offload, bytes)
+        }
         let mayFragment = header.mayFragment && !offload.isGSO
         guard size > (mayFragment ? configuration.lowestIPv6MTU : configuration.ipv6MTU) else { return nil }
         guard !mayFragment else { return configuration.lowestIPv6MTU }

@@ -161,7 +161,9 @@ extension Translator {
     /// Octets of the IPv4 packet, or of each segment of a super-packet.
     @inline(__always)
     func resultSize(_ upper: UpperLayer, _ payload: Range<Int>, _ offload: Offload, _ bytes: RawSpan) -> Int {
-        if offload.isGSO { return IPv4Header.size &+ Transport.segmentSize(upper.protocolNumber, payload, offload, bytes) }
+        if offload.isGSO {
+            return IPv4Header.size &+ Transport.segmentSize(upper.protocolNumber, payload, offload, bytes)
+        }
         return IPv4Header.size &+ payload.count
     }
 
