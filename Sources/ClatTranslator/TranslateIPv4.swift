@@ -47,6 +47,9 @@ extension Translator {
             return try translateICMP(&buffer, payload, header, &result, mapping, offload, &sink)
         }
         let pieceMTU = try pieceMTU(header, payload, offload, buffer.bytes)
+        if pieceMTU != nil, offload.needsChecksum {
+            offload.finishChecksum(&buffer, packet: start..<payload.upperBound)
+        }
         if fragment?.offset ?? 0 == 0 {
             try Transport.adaptChecksum(
                 &buffer, payload, result, delta: mapping.deltaToIPv6(result, remote: header.destination),

@@ -53,6 +53,9 @@ extension Translator {
                 &buffer, payload, result, upper.fragment, pieceMTU, result.totalLength, Offload(), &sink)
         }
         let pieceMTU = try pieceMTU(upper, payload, offload, buffer.bytes, packetLength: end &- start)
+        if pieceMTU != nil, offload.needsChecksum {
+            offload.finishChecksum(&buffer, packet: start..<payload.upperBound)
+        }
         if upper.fragment?.offset ?? 0 == 0 {
             try Transport.adaptChecksum(
                 &buffer, payload, upper.protocolNumber, delta: mapping.deltaToIPv4(header, remote: remote),
