@@ -7,7 +7,7 @@ struct EmbedBPF: BuildToolPlugin {
     func createBuildCommands(context: PluginContext, target: any Target) throws -> [Command] {
         let folder = target.directoryURL.appending(path: "BPF")
         let output = context.pluginWorkDirectoryURL.appending(path: "BPFObject.swift")
-        let sources = ["clat.bpf.c", "clat.h"].map { folder.appending(path: $0) }
+        let sources = ["clat.bpf.c", "address.h", "clat.h", "translate.h"].map { folder.appending(path: $0) }
         let script = folder.appending(path: "embed.sh")
         return [
             .buildCommand(

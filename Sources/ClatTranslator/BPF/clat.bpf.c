@@ -19,7 +19,9 @@
 #include <stddef.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
+#include "address.h"
 #include "clat.h"
+#include "translate.h"
 
 /* linux/if_vlan.h keeps it from user space: the VLAN identifier of IEEE 802.1Q. */
 #define VLAN_VID_MASK 0x0fff
@@ -62,30 +64,6 @@ static __always_inline struct clat_counts *counters(void)
 	return bpf_map_lookup_elem(&clat_counters, &zero);
 }
 
-static __always_inline struct clat_address address(const struct in6_addr *a)
-{
-	return (struct clat_address){
-		.high = (__u64)bpf_ntohl(a->s6_addr32[0]) << 32 | bpf_ntohl(a->s6_addr32[1]),
-		.low = (__u64)bpf_ntohl(a->s6_addr32[2]) << 32 | bpf_ntohl(a->s6_addr32[3]),
-	};
-}
-
-static __always_inline bool same(struct clat_address a, struct clat_address b)
-{
-	return a.high == b.high && a.low == b.low;
-}
-
-/*
- * Whether the address is an IPv4 address behind the PREF64. A short prefix may hold native addresses as well: those
- * whose octet 8 is not zero (RFC 6052 section 2.2), and all of the CLAT address's own /64.
- */
-static __always_inline bool inside(const struct clat_mapping *m, struct clat_address a)
-{
-	if ((a.high ^ m->prefix.high) & m->mask.high || (a.low ^ m->prefix.low) & m->mask.low)
-		return false;
-	return m->length > 64 || (a.low >> 56 == 0 && a.high != m->ipv6.high);
-}
-
 static __always_inline bool inside_any(const struct clat_config *c, struct clat_address a)
 {
 	for (__u32 i = 0; i < CLAT_MAPPINGS; i++)
@@ -100,12 +78,6 @@ static __always_inline int to_translator(const struct clat_config *c, struct cla
 	return bpf_redirect(c->tun, 0);
 }
 
-static __always_inline int to_stack(struct clat_counts *n)
-{
-	n->to_stack++;
-	return TC_ACT_OK;
-}
-
 SEC("tc")
 int from_host(struct __sk_buff *skb)
 {
@@ -117,6 +89,12 @@ int from_host(struct __sk_buff *skb)
 	if (skb->protocol != bpf_htons(ETH_P_IP)) {
 		n->ignored++;
 		return TC_ACT_SHOT;
+	}
+	if (c->flags & CLAT_KERNEL_PATH) {
+		int verdict = translate_outbound(skb, c, n);
+
+		if (verdict != TC_ACT_UNSPEC)
+			return verdict;
 	}
 	return to_translator(c, n, CLAT_OUTBOUND);
 }
@@ -206,7 +184,9 @@ int from_uplink(struct __sk_buff *skb)
 {
 	const struct clat_config *c = configuration();
 	struct clat_counts *n = counters();
-	struct clat_address ours;
+	const struct clat_mapping *pair = NULL;
+	struct clat_address ours, remote;
+	bool is_ours = false;
 	struct ipv6hdr ip;
 
 	if (!c || !n || skb->protocol != bpf_htons(ETH_P_IPV6) || skb->pkt_type == PACKET_OTHERHOST)
@@ -216,16 +196,28 @@ int from_uplink(struct __sk_buff *skb)
 	if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)))
 		return TC_ACT_OK;
 	ours = address(&ip.daddr);
+	remote = address(&ip.saddr);
 	for (__u32 i = 0; i < CLAT_MAPPINGS; i++) {
 		if (i >= c->mappings_count || !same(ours, c->mappings[i].ipv6))
 			continue;
-		if (!is_for_translator(skb, c, &ip, ours))
-			return to_stack(n);
-		/* a tag of priority alone (VLAN 0) must not come out at the TUN in front of the packet */
-		if (skb->vlan_present && bpf_skb_vlan_pop(skb))
-			return TC_ACT_SHOT;
-		return to_translator(c, n, CLAT_INBOUND);
+		is_ours = true;
+		if (!pair && inside(&c->mappings[i], remote))
+			pair = &c->mappings[i];
 	}
+	if (!is_ours)
+		return TC_ACT_OK;
+	/* a tag of priority alone (VLAN 0) must not come out at the TUN in front of the packet */
+	if (skb->vlan_present && bpf_skb_vlan_pop(skb))
+		return TC_ACT_SHOT;
+	if (pair && c->flags & CLAT_KERNEL_PATH) {
+		int verdict = translate_inbound(skb, c, n, pair, &ip);
+
+		if (verdict != TC_ACT_UNSPEC)
+			return verdict;
+	}
+	if (is_for_translator(skb, c, &ip, ours))
+		return to_translator(c, n, CLAT_INBOUND);
+	n->to_stack++;
 	return TC_ACT_OK;
 }
 

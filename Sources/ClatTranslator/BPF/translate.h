@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/*
+ * The kernel path: plain TCP, UDP with a checksum, and echo, translated as the translator would (RFC 7915), super-packets
+ * included. Whatever is not plain is left as it came, and goes to the translator: TC_ACT_UNSPEC says so.
+ *
+ * Checksums change by the difference of the pseudo-headers, which is right for a finished checksum as well as for one
+ * the device is to finish. The kernel's own sum over the packet (CHECKSUM_COMPLETE) stays right as well: each store
+ * either recomputes it or is made up for by the checksum beside it.
+ */
+#pragma once
+#include <linux/bpf.h>
+#include <linux/icmpv6.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/pkt_cls.h>
+#include <linux/tcp.h>
+#include <linux/udp.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+#include "address.h"
+#include "clat.h"
+
+/* linux/icmp.h draws in the C library, which has no headers for this target: RFC 792. */
+#define ICMP_ECHOREPLY 0
+#define ICMP_ECHO 8
+/* linux/ip.h keeps them from user space: RFC 791 section 3.1. */
+#define IP_DF 0x4000
+#define IP_MF_AND_OFFSET 0x3fff
+#define IP_VERSION_AND_LENGTH 0x45 /* and no options */
+/* Larger results must not be fragmented behind us (RFC 7915 section 5.1). */
+#define CLAT_DF_FROM 1261
+
+/* The parts of a transport header that translation needs. */
+struct transport {
+	__u32 header;   /* octets */
+	__u32 checksum; /* its offset in the header */
+	__u64 flags;    /* of bpf_l4_csum_replace */
+	enum clat_protocol counted_as;
+	__be16 old_type, new_type; /* ICMP type and code */
+	__u8 protocol;             /* of the result */
+};
+
+static __always_inline __u32 fold(__u64 sum)
+{
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	return (sum & 0xffffffff) + (sum >> 32);
+}
+
+static __always_inline __u64 words(const struct in6_addr *a)
+{
+	return (__u64)a->s6_addr32[0] + a->s6_addr32[1] + a->s6_addr32[2] + a->s6_addr32[3];
+}
+
+static __always_inline __u16 header_checksum(const struct iphdr *ip)
+{
+	const __u32 *word = (const void *)ip;
+	__u32 sum = fold((__u64)word[0] + word[1] + word[2] + word[3] + word[4]);
+
+	sum = (sum & 0xffff) + (sum >> 16);
+	return ~((sum & 0xffff) + (sum >> 16));
+}
+
+/* Reads a plain transport header; false where it is not plain. `length` is that of the IP payload. */
+static __always_inline bool read_transport(struct __sk_buff *skb, __u32 offset, __u32 length, __u8 protocol,
+					   struct transport *t)
+{
+	*t = (struct transport){ .flags = BPF_F_PSEUDO_HDR, .protocol = protocol };
+	switch (protocol) {
+	case IPPROTO_TCP: {
+		struct tcphdr tcp;
+
+		if (length < sizeof(tcp) || bpf_skb_load_bytes(skb, offset, &tcp, sizeof(tcp)))
+			return false;
+		t->header = 4 * tcp.doff;
+		t->checksum = offsetof(struct tcphdr, check);
+		t->counted_as = CLAT_TCP;
+		return t->header >= sizeof(tcp);
+	}
+	case IPPROTO_UDP: {
+		struct udphdr udp;
+
+		if (length < sizeof(udp) || bpf_skb_load_bytes(skb, offset, &udp, sizeof(udp)))
+			return false;
+		t->header = sizeof(udp);
+		t->checksum = offsetof(struct udphdr, check);
+		t->flags |= BPF_F_MARK_MANGLED_0;
+		t->counted_as = CLAT_UDP;
+		return udp.check && bpf_ntohs(udp.len) == length;
+	}
+	case IPPROTO_ICMP:
+	case IPPROTO_ICMPV6: {
+		bool v4 = protocol == IPPROTO_ICMP;
+		struct icmp6hdr icmp; /* RFC 792 has the same fields */
+
+		if (length < sizeof(icmp) || bpf_skb_load_bytes(skb, offset, &icmp, sizeof(icmp)))
+			return false;
+		if (icmp.icmp6_code || skb->gso_size)
+			return false;
+		t->header = sizeof(icmp);
+		t->checksum = offsetof(struct icmp6hdr, icmp6_cksum);
+		t->counted_as = CLAT_ICMP;
+		t->protocol = v4 ? IPPROTO_ICMPV6 : IPPROTO_ICMP;
+		t->old_type = bpf_htons(icmp.icmp6_type << 8);
+		if (icmp.icmp6_type == (v4 ? ICMP_ECHO : ICMPV6_ECHO_REQUEST))
+			t->new_type = bpf_htons((v4 ? ICMPV6_ECHO_REQUEST : ICMP_ECHO) << 8);
+		else if (icmp.icmp6_type == (v4 ? ICMP_ECHOREPLY : ICMPV6_ECHO_REPLY))
+			t->new_type = bpf_htons((v4 ? ICMPV6_ECHO_REPLY : ICMP_ECHOREPLY) << 8);
+		else
+			return false;
+		return true;
+	}
+	}
+	return false;
+}
+
+/* Octets of the largest packet on the wire, with an IP header of that length: a super-packet's segments count. */
+static __always_inline __u32 wire_length(struct __sk_buff *skb, __u32 ip_header, __u32 length, const struct transport *t)
+{
+	return ip_header + (skb->gso_size ? skb->gso_size + t->header : length);
+}
+
+/* Moves the checksum from one pseudo-header to the other, and the ICMP type with it. */
+static __always_inline bool rewrite_transport(struct __sk_buff *skb, __u32 offset, __u32 difference,
+					      const struct transport *t)
+{
+	if (bpf_l4_csum_replace(skb, offset + t->checksum, 0, difference, t->flags))
+		return false;
+	return t->counted_as != CLAT_ICMP ||
+	       (!bpf_l4_csum_replace(skb, offset + t->checksum, t->old_type, t->new_type, 2) &&
+		!bpf_skb_store_bytes(skb, offset, &t->new_type, 2, 0));
+}
+
+static __always_inline void count(struct clat_counts *n, enum clat_direction d, const struct transport *t, __u32 length)
+{
+	__u32 protocol = t->counted_as;
+
+	barrier_var(protocol); /* or the compiler, which knows the bound, leaves out what the verifier must see */
+	if (protocol < CLAT_PROTOCOLS)
+		n->packets[d][protocol]++;
+	n->octets[d] += length;
+}
+
+/* Whether an IPv4 address may be on the far side; the translator knows the reasons for the rest. */
+static __always_inline bool is_remote(const struct clat_mapping *m, __u32 a)
+{
+	if (a == m->ipv4 || a >> 24 == 0 || a >> 24 == 127 || a >> 28 >= 14 || a >> 16 == 0xa9fe || a >> 4 == 0xc000000)
+		return false;
+	return !(m->flags & CLAT_PUBLIC_ONLY) || !(a >> 24 == 10 || a >> 20 == 0xac1 || a >> 16 == 0xc0a8);
+}
+
+/* An IPv4 packet of the host, at ingress of the veth. */
+static __always_inline int translate_outbound(struct __sk_buff *skb, const struct clat_config *c, struct clat_counts *n)
+{
+	const struct clat_mapping *m = NULL;
+	__be16 type = bpf_htons(ETH_P_IPV6);
+	struct ipv6hdr to = {};
+	struct transport t;
+	__u32 length, wire;
+	struct iphdr ip;
+	__u64 sum;
+
+	if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)) || *(__u8 *)&ip != IP_VERSION_AND_LENGTH)
+		return TC_ACT_UNSPEC;
+	if (bpf_ntohs(ip.tot_len) != skb->len - ETH_HLEN || ip.frag_off & bpf_htons(IP_MF_AND_OFFSET) ||
+	    ip.ttl <= c->hop_decrement || header_checksum(&ip))
+		return TC_ACT_UNSPEC;
+	for (__u32 i = 0; i < CLAT_MAPPINGS; i++)
+		if (!m && i < c->mappings_count && c->mappings[i].ipv4 == bpf_ntohl(ip.saddr))
+			m = &c->mappings[i];
+	if (!m || !is_remote(m, bpf_ntohl(ip.daddr)))
+		return TC_ACT_UNSPEC;
+	length = skb->len - ETH_HLEN - sizeof(ip);
+	if (ip.protocol == IPPROTO_ICMPV6 || !read_transport(skb, ETH_HLEN + sizeof(ip), length, ip.protocol, &t))
+		return TC_ACT_UNSPEC;
+	wire = wire_length(skb, sizeof(to), length, &t);
+	if (wire > (skb->gso_size || ip.frag_off & bpf_htons(IP_DF) ? c->ipv6_mtu : c->lowest_ipv6_mtu))
+		return TC_ACT_UNSPEC;
+	if (bpf_skb_change_proto(skb, type, 0))
+		return TC_ACT_UNSPEC;
+
+	/* from here on there is no way back */
+	to.version = 6;
+	to.priority = (ip.tos & c->traffic_class_mask) >> 4;
+	to.flow_lbl[0] = (ip.tos & c->traffic_class_mask) << 4;
+	to.payload_len = bpf_htons(length);
+	to.nexthdr = t.protocol;
+	to.hop_limit = ip.ttl - c->hop_decrement;
+	to.saddr = ipv6_address(m->ipv6.high, m->ipv6.low);
+	to.daddr = embed(m, bpf_ntohl(ip.daddr));
+	sum = words(&to.saddr) + words(&to.daddr);
+	if (t.counted_as == CLAT_ICMP)
+		sum += bpf_htonl(length) + (__u64)bpf_htonl(IPPROTO_ICMPV6);
+	else
+		sum += (__u64)(__u32)~ip.saddr + (__u32)~ip.daddr;
+	if (!rewrite_transport(skb, ETH_HLEN + sizeof(to), fold(sum), &t) ||
+	    bpf_skb_store_bytes(skb, ETH_HLEN, &to, sizeof(to), BPF_F_RECOMPUTE_CSUM) ||
+	    bpf_skb_store_bytes(skb, offsetof(struct ethhdr, h_proto), &type, sizeof(type), 0)) {
+		n->failed++;
+		return TC_ACT_SHOT;
+	}
+	count(n, CLAT_OUTBOUND, &t, sizeof(to) + length);
+	return bpf_redirect_neigh(c->uplink, NULL, 0, 0);
+}
+
+/* An IPv6 packet to the mapping's address from within its PREF64, at ingress of the uplink. */
+static __always_inline int translate_inbound(struct __sk_buff *skb, const struct clat_config *c, struct clat_counts *n,
+					     const struct clat_mapping *m, const struct ipv6hdr *ip)
+{
+	__u32 length = bpf_ntohs(ip->payload_len), remote = extract(m, address(&ip->saddr));
+	__be16 type = bpf_htons(ETH_P_IP);
+	struct ethhdr link;
+	struct iphdr to = {};
+	struct transport t;
+	__u32 wire;
+	__u64 sum;
+
+	if (ip->version != 6 || length != skb->len - ETH_HLEN - sizeof(*ip) || ip->hop_limit <= c->hop_decrement ||
+	    !is_remote(m, remote) || ip->nexthdr == IPPROTO_ICMP ||
+	    !read_transport(skb, ETH_HLEN + sizeof(*ip), length, ip->nexthdr, &t))
+		return TC_ACT_UNSPEC;
+	wire = wire_length(skb, sizeof(to), length, &t);
+	if (wire > c->ipv4_mtu || sizeof(to) + length > 0xffff)
+		return TC_ACT_UNSPEC;
+	if (bpf_skb_change_proto(skb, type, 0))
+		return TC_ACT_UNSPEC;
+
+	/* from here on there is no way back */
+	to.version = 4;
+	to.ihl = sizeof(to) / 4;
+	to.tos = (ip->priority << 4 | ip->flow_lbl[0] >> 4) & c->traffic_class_mask;
+	to.tot_len = bpf_htons(sizeof(to) + length);
+	if (wire < CLAT_DF_FROM)
+		to.id = bpf_htons(bpf_get_prandom_u32() % 0xffff + 1);
+	else
+		to.frag_off = bpf_htons(IP_DF);
+	to.ttl = ip->hop_limit - c->hop_decrement;
+	to.protocol = t.protocol;
+	to.saddr = bpf_htonl(remote);
+	to.daddr = bpf_htonl(m->ipv4);
+	to.check = header_checksum(&to);
+	sum = words(&ip->saddr) + words(&ip->daddr);
+	if (t.counted_as == CLAT_ICMP)
+		sum = ~fold(sum + bpf_htonl(length) + bpf_htonl(IPPROTO_ICMPV6));
+	else
+		sum = (__u64)~fold(sum) + to.saddr + to.daddr;
+	__builtin_memcpy(&link, c->host_link, sizeof(c->host_link));
+	link.h_proto = type;
+	if (!rewrite_transport(skb, ETH_HLEN + sizeof(to), fold(sum), &t) ||
+	    bpf_skb_store_bytes(skb, ETH_HLEN, &to, sizeof(to), BPF_F_RECOMPUTE_CSUM) ||
+	    bpf_skb_store_bytes(skb, 0, &link, sizeof(link), 0)) {
+		n->failed++;
+		return TC_ACT_SHOT;
+	}
+	count(n, CLAT_INBOUND, &t, sizeof(to) + length);
+	return bpf_redirect(c->host, 0);
+}
