@@ -1,0 +1,179 @@
+public import ClatBase
+import Glibc
+import Synchronization
+
+/// The user-space data path of one instance: a thread of its own that reads a frame from the TUN, translates it in
+/// place and writes what comes out back to the TUN.
+///
+/// One thread and blocking reads: what a packet costs is the two system calls and the stack inside them, so more
+/// threads buy nothing and cost the order within a flow. The end of this value's life ends the thread and, with it, the TUN.
+public struct TranslatorEngine: ~Copyable, Sendable {
+    /// Why the thread is no more.
+    public enum End: Error, Hashable, Sendable {
+        /// The owner wanted it.
+        case stopped
+        /// The TUN can no longer be read: it was deleted, or its namespace is being taken down.
+        case deviceGone(SystemError)
+    }
+
+    /// What the thread met that no translator can count.
+    public struct Faults: Hashable, Sendable {
+        /// Frames the kernel could not hand over.
+        public var reads: UInt64
+        /// Frames the kernel would not take.
+        public var writes: UInt64
+    }
+
+    /// What the translator counts; read it at any time.
+    public let counters: TranslatorCounters
+    private let shared: Shared
+    private let thread: ClatBase.Thread<Void>
+
+    /// Starts the thread.
+    public init(_ tun: consuming TUNDevice, configuration: TranslatorConfiguration) throws(SystemError) {
+        _ = Self.wakeHandler
+        let counters = TranslatorCounters()
+        let shared = Shared(tun, configuration)
+        thread = try ClatBase.Thread(name: "clat-packets") { shared.run(counters) }
+        self.counters = counters
+        self.shared = shared
+    }
+
+    /// From the next packet on the translator works by this configuration.
+    public borrowing func update(_ configuration: TranslatorConfiguration) {
+        shared.update(configuration)
+    }
+
+    /// Nil while the thread runs.
+    public var end: End? { shared.end.withLock { $0 } }
+
+    /// Reads and writes that failed so far.
+    public var faults: Faults {
+        Faults(reads: shared.readFaults.load(ordering: .relaxed), writes: shared.writeFaults.load(ordering: .relaxed))
+    }
+
+    /// Ends the thread and closes the TUN. The end of the value's life does the same.
+    public consuming func stop() {}
+
+    deinit {
+        shared.stop()
+        // A signal that comes just before the thread enters read(2) is lost, hence more than one.
+        while !thread.hasEnded() {
+            thread.signal(Self.wakeSignal)
+            usleep(1000)
+        }
+        thread.join()
+    }
+
+    /// Interrupts a blocking read; nothing else in the process uses it.
+    fileprivate static var wakeSignal: CInt { __libc_current_sigrtmin() + 1 }
+
+    /// Without SA_RESTART, so that the read returns EINTR.
+    private static let wakeHandler: Void = {
+        var action = sigaction()
+        action.__sigaction_handler.sa_handler = { _ in }
+        sigaction(wakeSignal, &action, nil)
+    }()
+}
+
+/// What the thread and the engine's owner both hold.
+private final class Shared: Sendable {
+    let tun: TUNDevice
+    let end = Mutex<TranslatorEngine.End?>(nil)
+    let readFaults = Atomic<UInt64>(0)
+    let writeFaults = Atomic<UInt64>(0)
+    private let latest: Mutex<TranslatorConfiguration>
+    /// Counts the configurations; the one thing the thread looks at for every packet.
+    private let generation = Atomic<UInt64>(0)
+    private static let stopGeneration = UInt64.max
+
+    init(_ tun: consuming TUNDevice, _ configuration: TranslatorConfiguration) {
+        self.tun = tun
+        latest = Mutex(configuration)
+    }
+
+    func update(_ configuration: TranslatorConfiguration) {
+        latest.withLock {
+            $0 = configuration
+            if generation.load(ordering: .relaxed) != Self.stopGeneration {
+                generation.add(1, ordering: .releasing)
+            }
+        }
+    }
+
+    func stop() {
+        latest.withLock { _ in generation.store(Self.stopGeneration, ordering: .releasing) }
+    }
+
+    /// The body of the thread.
+    func run(_ counters: TranslatorCounters) {
+        confine()
+        let reason = translate(counters)
+        end.withLock { $0 = reason }
+    }
+
+    /// Gives up what the thread does not need, before it sees the first packet.
+    private func confine() {
+        var signals = sigset_t()
+        sigfillset(&signals)
+        sigdelset(&signals, TranslatorEngine.wakeSignal)
+        pthread_sigmask(SIG_SETMASK, &signals, nil)
+    }
+
+    private func translate(_ counters: TranslatorCounters) -> TranslatorEngine.End {
+        let headroom = Translator.headroom
+        let buffer = UnsafeMutableRawBufferPointer.allocate(
+            byteCount: headroom + TUNDevice.largestFrame, alignment: 64)
+        defer { buffer.deallocate() }
+        var current: UInt64 = 0
+        var translator = Translator(latest.withLock { $0 }, counters: counters)
+        var sink = TUNSink(descriptor: tun.descriptor.rawValue)
+        while true {
+            let count = read(
+                tun.descriptor.rawValue, buffer.baseAddress.map { $0 + headroom }, buffer.count - headroom)
+            let code = errno
+            let newest = generation.load(ordering: .relaxed)
+            if newest != current {
+                if newest == Self.stopGeneration { return .stopped }
+                // The number first: should both change once more, the next packet looks again.
+                current = newest
+                translator.update(latest.withLock { $0 })
+            }
+            guard count >= 0 else {
+                switch code {
+                case EINTR: continue
+                case EINVAL, ENOMEM: readFaults.add(1, ordering: .relaxed)
+                default: return .deviceGone(SystemError(call: "read from the TUN", code: code))
+                }
+                continue
+            }
+            var bytes = buffer.mutableBytes
+            translator.translate(
+                &bytes, frame: headroom..<headroom + count, now: Self.coarseNanoseconds, into: &sink)
+            if sink.faults != 0 {
+                writeFaults.add(sink.faults, ordering: .relaxed)
+                sink.faults = 0
+            }
+        }
+    }
+
+    /// CLOCK_MONOTONIC to a tick (some milliseconds), which takes a tenth of the exact time's cost.
+    private static var coarseNanoseconds: UInt64 {
+        var time = timespec()
+        clock_gettime(CLOCK_MONOTONIC_COARSE, &time)
+        return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
+    }
+}
+
+/// Writes frames to the TUN; one that fails is lost, as on any wire.
+private struct TUNSink: PacketSink, ~Copyable {
+    let descriptor: CInt
+    var faults: UInt64 = 0
+
+    init(descriptor: CInt) { self.descriptor = descriptor }
+
+    mutating func send(_ frame: RawSpan) {
+        let written = frame.withUnsafeBytes { write(descriptor, $0.baseAddress, $0.count) }
+        if written < 0 { faults += 1 }
+    }
+}
