@@ -43,6 +43,9 @@ struct Fragment: Equatable {
 
     /// Offset 0 and no more: a whole packet under a Fragment header (RFC 6946).
     var isAtomic: Bool { offset == 0 && !more }
+
+    /// MF and the offset as IPv4 writes them.
+    var ipv4Field: UInt16 { UInt16(truncatingIfNeeded: offset / 8) | (more ? IPv4Header.moreFragments : 0) }
 }
 
 /// The fixed part of an IPv4 header (RFC 791 section 3.1).
@@ -159,6 +162,12 @@ struct IPv6Header {
     var sourceLow: UInt64
     var destinationHigh: UInt64
     var destinationLow: UInt64
+
+    /// Unspecified, loopback or multicast (RFC 4291 sections 2.5.2, 2.5.3 and 2.7).
+    var isSourceIllegal: Bool { sourceHigh == 0 && sourceLow <= 1 || sourceHigh >> 56 == 0xff }
+
+    /// In fe80::/10.
+    var isSourceLinkLocal: Bool { sourceHigh >> 54 == 0xfe80 >> 6 }
 
     /// The words of both addresses, not yet folded.
     var addressWords: UInt64 {

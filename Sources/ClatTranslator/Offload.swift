@@ -66,12 +66,14 @@ extension virtio_net_hdr {
 }
 
 extension virtio_net_hdr {
-    /// Does what NEEDS_CSUM asks for; `packet` is as long as its IP header says and holds the field. A sum of zero becomes
-    /// 0xffff, as UDP demands and the others allow.
+    /// Does what NEEDS_CSUM asks for, if the field is in the packet. A sum of zero becomes 0xffff, as UDP demands and the
+    /// others allow.
     mutating func finishChecksum(_ buffer: inout MutableRawSpan, packet: Range<Int>) {
         let start = packet.lowerBound &+ Int(csum_start)
-        let sum = ~Checksum.sum(buffer.bytes.extracting(start..<packet.upperBound))
-        buffer.store16(sum == 0 ? 0xffff : sum, start &+ Int(csum_offset))
+        let field = start &+ Int(csum_offset)
         needsChecksum = false
+        guard field &+ 2 <= packet.upperBound else { return }
+        let sum = ~Checksum.sum(buffer.bytes.extracting(start..<packet.upperBound))
+        buffer.store16(sum == 0 ? 0xffff : sum, field)
     }
 }

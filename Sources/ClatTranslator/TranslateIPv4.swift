@@ -38,23 +38,20 @@ extension Translator {
             nextHeader: header.protocolNumber, hopLimit: header.ttl &- configuration.hopLimitDecrement,
             sourceHigh: mapping.high, sourceLow: mapping.low, destinationHigh: remote.high,
             destinationLow: remote.low)
-        var fragment: Fragment?
-        if header.isFragment {
-            try header.fragment.check(length: payload.count)
-            fragment = header.fragment
+        let fragment = header.isFragment ? header.fragment : nil
+        try fragment?.check(length: payload.count)
+        if let fragment, waits(header, fragment, payload, buffer.bytes) {
+            return try reassemble(header, fragment, buffer.bytes.extracting(payload), now, &sink)
         }
         if header.protocolNumber == IPProtocol.icmp {
-            guard fragment == nil else { throw Refusal(.fragmentInvalid) }
-            let type = try icmpType(buffer.bytes, payload)
-            guard type == UInt8(ICMP_ECHO) || type == UInt8(ICMP_ECHOREPLY) else { throw Refusal(.icmpType) }
-            result.nextHeader = IPProtocol.icmpv6
-            let pieceMTU = try pieceMTU(header, payload, offload, buffer.bytes)
-            translateEcho(&buffer, payload, result, isRequest: type == UInt8(ICMP_ECHO))
-            return send(&buffer, payload, result, fragment, pieceMTU, header.identification, Offload(), &sink)
+            return try translateICMP(&buffer, payload, header, &result, mapping, offload, &sink)
         }
         let pieceMTU = try pieceMTU(header, payload, offload, buffer.bytes)
+        if pieceMTU != nil, offload.needsChecksum {
+            offload.finishChecksum(&buffer, packet: start..<payload.upperBound)
+        }
         if fragment?.offset ?? 0 == 0 {
-            try adaptChecksum(
+            try Transport.adaptChecksum(
                 &buffer, payload, result, delta: mapping.deltaToIPv6(result, remote: header.destination),
                 isPartial: offload.needsChecksum)
         }
@@ -63,7 +60,30 @@ extension Translator {
         send(&buffer, payload, result, fragment, pieceMTU, header.identification, request, &sink)
     }
 
-    /// Refuses destinations that are not on the other side (RFC 6890; RFC 7335 for 192.0.0.0/29; RFC 6791 for 192.0.0.8).
+    /// ICMP echo is changed in place, errors are written anew.
+    private mutating func translateICMP(
+        _ buffer: inout MutableRawSpan, _ message: Range<Int>, _ header: IPv4Header, _ result: inout IPv6Header,
+        _ mapping: ActiveMapping, _ offload: Offload, _ sink: inout some PacketSink & ~Copyable
+    ) throws(Refusal) {
+        guard message.count >= ICMPHeader.size else { throw Refusal(.transportTruncated) }
+        result.nextHeader = IPProtocol.icmpv6
+        let type = buffer.bytes.load8(message.lowerBound)
+        if ICMPHeader.isError(ipv4: type) {
+            let translation = ErrorTranslation(mapping: mapping, configuration: configuration)
+            let counters = counters
+            var frame = errorFrame.mutableSpan
+            var bytes = frame.mutableBytes
+            let length = try translation.toIPv6(buffer.bytes.extracting(message), result, into: &bytes)
+            counters.count(outbound: true, IPProtocol.icmpv6, octets: length)
+            return sink.send(bytes.bytes.extracting(0..<Offload.size + length))
+        }
+        guard type == UInt8(ICMP_ECHO) || type == UInt8(ICMP_ECHOREPLY) else { throw Refusal(.icmpType) }
+        let pieceMTU = try pieceMTU(header, message, offload, buffer.bytes)
+        Transport.translateEcho(&buffer, message, result, isRequest: type == UInt8(ICMP_ECHO))
+        send(&buffer, message, result, nil, pieceMTU, header.identification, Offload(), &sink)
+    }
+
+    /// Refuses destinations that are not on the other side (RFC 6890; RFC 7335 for 192.0.0.0/29; RFC 7600 for 192.0.0.8).
     @inline(__always)
     private func checkDestination(_ address: UInt32, _ mapping: ActiveMapping) throws(Refusal) {
         let first = address >> 24
@@ -73,11 +93,10 @@ extension Translator {
         }
         if first == 0 || first == 127 { throw Refusal(.destinationReserved) }
         if address >> 16 == 0xa9fe { throw Refusal(.destinationReserved, answer: .prohibited) }
-        if address &- 0xc000_0000 <= 8 {
-            let isOwn = self.mapping(ipv4: address) != nil
-            throw Refusal(isOwn ? .destinationOwn : .destinationContinuity, answer: isOwn ? nil : .prohibited)
+        if isOurs(address) { throw Refusal(.destinationOwn) }
+        if address >= 0xc000_0000, address <= ErrorTranslation.dummy {
+            throw Refusal(.destinationContinuity, answer: .prohibited)
         }
-        if address == mapping.ipv4 { throw Refusal(.destinationOwn) }
         if configuration.strictWellKnownPrefix, mapping.isWellKnown, isPrivate(address) {
             throw Refusal(.privateUnderWellKnown, answer: .prohibited)
         }
@@ -101,7 +120,9 @@ extension Translator {
     ) throws(Refusal) -> Int? {
         var size = payload.count &+ IPv6Header.size
         if header.isFragment { size &+= IPv6Header.fragmentHeaderSize }
-        if offload.isGSO { size = IPv6Header.size &+ segmentSize(header.protocolNumber, payload, offload, bytes) }
+        if offload.isGSO {
+            size = IPv6Header.size &+ Transport.segmentSize(header.protocolNumber, payload, offload, bytes)
+        }
         let mayFragment = header.mayFragment && !offload.isGSO
         guard size > (mayFragment ? configuration.lowestIPv6MTU : configuration.ipv6MTU) else { return nil }
         guard !mayFragment else { return configuration.lowestIPv6MTU }

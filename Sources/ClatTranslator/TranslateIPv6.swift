@@ -3,14 +3,6 @@ import Glibc
 
 // IPv6 to IPv4 (RFC 7915 section 5). Whatever can refuse a packet comes before whatever changes it.
 
-/// What lies under the extension headers of an IPv6 packet.
-struct UpperLayer {
-    var protocolNumber: UInt8
-    /// Where it starts.
-    var start: Int
-    var fragment: Fragment?
-}
-
 extension Translator {
     mutating func translateIPv6(
         _ buffer: inout MutableRawSpan, _ packet: Range<Int>, _ offload: inout Offload, _ now: UInt64,
@@ -22,43 +14,50 @@ extension Translator {
         else { throw Refusal(.ipv6HeaderInvalid) }
         let end = start &+ IPv6Header.size &+ header.payloadLength
         guard isOurs(header.destinationHigh, header.destinationLow) else { throw Refusal(.destinationNotOurs) }
-        let upper = try upperLayer(buffer.bytes, header, start..<end)
+        guard !header.isSourceIllegal else { throw Refusal(.sourceIllegal) }
+        let upper = try UpperLayer(buffer.bytes, header, start..<end)
         let payload = upper.start..<end
-        guard
-            let (mapping, remote) = mapping(
-                ours: (header.destinationHigh, header.destinationLow), remote: (header.sourceHigh, header.sourceLow))
-        else { throw Refusal(.sourceOutside) }
+        let isWhole = upper.fragment?.isAtomic ?? true
+        let inside = mapping(
+            ours: (header.destinationHigh, header.destinationLow), remote: (header.sourceHigh, header.sourceLow))
         try settle(
             &offload, &buffer, packet: start, payload: payload, protocolNumber: upper.protocolNumber,
             isFragment: upper.fragment != nil, tcpType: VIRTIO_NET_HDR_GSO_TCPV6)
+        if upper.protocolNumber == IPProtocol.icmpv6, isWhole {
+            guard payload.count >= ICMPHeader.size else { throw Refusal(.transportTruncated) }
+            if ICMPHeader.isError(ipv6: buffer.bytes.load8(payload.lowerBound)) {
+                return try translateError(buffer.bytes.extracting(payload), header, from: inside?.remote, &sink)
+            }
+        }
+        guard let (mapping, remote) = inside else { throw outsider(header, upper) }
         try checkSource(remote, mapping)
-        if let fragment = upper.fragment { try fragment.check(length: payload.count) }
+        try upper.fragment?.check(length: payload.count)
         guard payload.count <= 0xffff - IPv4Header.size else { throw Refusal(.resultTooLong) }
-
+        guard upper.protocolNumber != IPProtocol.icmp, upper.protocolNumber != IPProtocol.igmp else {
+            throw Refusal(.protocolUntranslatable)
+        }
         var result = IPv4Header(
             trafficClass: configuration.copyTrafficClass ? header.trafficClass : 0,
             totalLength: IPv4Header.size &+ payload.count, identification: 0, fragmentField: 0,
             ttl: try ttl(header.hopLimit), protocolNumber: upper.protocolNumber, source: remote,
             destination: mapping.ipv4)
         if upper.protocolNumber == IPProtocol.icmpv6 {
-            guard upper.fragment?.isAtomic ?? true else { throw Refusal(.fragmentInvalid) }
-            let type = try icmpType(buffer.bytes, payload)
-            guard type == UInt8(ICMP6_ECHO_REQUEST) || type == UInt8(ICMP6_ECHO_REPLY) else {
-                throw Refusal(.icmpType)
+            if !isWhole, let fragment = upper.fragment {
+                return try reassemble(header, fragment, buffer.bytes.extracting(payload), now, &sink)
             }
+            let type = try echoType(buffer.bytes.load8(payload.lowerBound))
             result.protocolNumber = IPProtocol.icmp
             let pieceMTU = try pieceMTU(upper, payload, offload, buffer.bytes, packetLength: end &- start)
-            translateEcho(&buffer, payload, fromIPv6: header, isRequest: type == UInt8(ICMP6_ECHO_REQUEST))
+            Transport.translateEcho(&buffer, payload, fromIPv6: header, type: type)
             return send(
-                &buffer, payload, result, upper.fragment, pieceMTU, IPv4Header.size + payload.count,
-                Offload(), &sink)
-        }
-        guard upper.protocolNumber != IPProtocol.icmp, upper.protocolNumber != IPProtocol.igmp else {
-            throw Refusal(.protocolUntranslatable)
+                &buffer, payload, result, upper.fragment, pieceMTU, result.totalLength, Offload(), &sink)
         }
         let pieceMTU = try pieceMTU(upper, payload, offload, buffer.bytes, packetLength: end &- start)
+        if pieceMTU != nil, offload.needsChecksum {
+            offload.finishChecksum(&buffer, packet: start..<payload.upperBound)
+        }
         if upper.fragment?.offset ?? 0 == 0 {
-            try adaptChecksum(
+            try Transport.adaptChecksum(
                 &buffer, payload, upper.protocolNumber, delta: mapping.deltaToIPv4(header, remote: remote),
                 isPartial: offload.needsChecksum)
         }
@@ -71,40 +70,53 @@ extension Translator {
 }
 
 extension Translator {
-    /// Steps over Hop-by-Hop, Routing and Destination Options headers and a Fragment header (RFC 7915 section 5.1); each
-    /// begins with the next header's number, and but for Fragment with its length in units of 8 octets less one. Nothing
-    /// but a transport may follow a Fragment header.
-    @inline(__always)
-    func upperLayer(_ bytes: RawSpan, _ header: IPv6Header, _ packet: Range<Int>) throws(Refusal) -> UpperLayer {
-        var upper = UpperLayer(protocolNumber: header.nextHeader, start: packet.lowerBound &+ IPv6Header.size)
-        while IPProtocol.isIPv6Extension(upper.protocolNumber) {
-            try step(&upper, bytes, packet)
+    /// Writes an ICMPv6 error anew as an ICMP one. Without an IPv4 address its source becomes 192.0.0.8
+    /// (draft-ietf-v6ops-icmpext-xlat-v6only-source); with one, even an impossible one is shown, for troubleshooting
+    /// (RFC 7915 section 5.1), but for our own.
+    private mutating func translateError(
+        _ message: RawSpan, _ header: IPv6Header, from remote: UInt32?, _ sink: inout some PacketSink & ~Copyable
+    ) throws(Refusal) {
+        if let remote, isOurs(remote) { throw Refusal(.sourceOwn) }
+        guard let embedded = IPv6Header(message.extracting(droppingFirst: ICMPHeader.size)) else {
+            throw Refusal(.embeddedInvalid)
         }
-        return upper
+        guard
+            let (mapping, _) = mapping(
+                ours: (header.destinationHigh, header.destinationLow),
+                remote: (embedded.destinationHigh, embedded.destinationLow))
+        else { throw Refusal(.embeddedNotOurs) }
+        let translation = ErrorTranslation(mapping: mapping, configuration: configuration)
+        let result = IPv4Header(
+            trafficClass: configuration.copyTrafficClass ? header.trafficClass : 0, totalLength: 0,
+            identification: nextIdentification, fragmentField: 0, ttl: try ttl(header.hopLimit),
+            protocolNumber: IPProtocol.icmp, source: remote ?? ErrorTranslation.dummy, destination: mapping.ipv4)
+        nextIdentification &+= 1
+        let counters = counters
+        var frame = errorFrame.mutableSpan
+        var bytes = frame.mutableBytes
+        let length = try translation.toIPv4(message, header, result, isOutside: remote == nil, into: &bytes)
+        counters.count(outbound: false, IPProtocol.icmp, octets: length)
+        sink.send(bytes.bytes.extracting(0..<Offload.size + length))
     }
 
-    private func step(_ upper: inout UpperLayer, _ bytes: RawSpan, _ packet: Range<Int>) throws(Refusal) {
-        guard upper.fragment == nil else { throw Refusal(.fragmentExtension) }
-        guard packet.upperBound - upper.start >= 8 else { throw Refusal(.extensionHeaderInvalid) }
-        let next = bytes.load8(upper.start)
-        if upper.protocolNumber == IPProtocol.fragment {
-            upper.fragment = Fragment(bytes.extracting(upper.start..<upper.start + 8))
-            upper.start += IPv6Header.fragmentHeaderSize
-            guard next != IPProtocol.ah else { throw Refusal(.fragmentExtension) }
-        } else {
-            let length = (Int(bytes.load8(upper.start + 1)) + 1) * 8
-            guard packet.upperBound - upper.start >= length else { throw Refusal(.extensionHeaderInvalid) }
-            let segmentsLeft = upper.start + 3
-            if upper.protocolNumber == IPProtocol.routing, bytes.load8(segmentsLeft) != 0 {
-                throw Refusal(
-                    .routingHeader,
-                    answer: .init(
-                        type: UInt8(ICMP6_PARAM_PROB), code: UInt8(ICMP6_PARAMPROB_HEADER),
-                        word: UInt32(segmentsLeft - packet.lowerBound)))
-            }
-            upper.start += length
+    /// Why a packet from outside the PREF64 is refused, and whether its sender is told (RFC 7915 section 5.4). Neighbor
+    /// Discovery, Multicast Listener Discovery and native echo are the kernel's, and it has answered them.
+    private func outsider(_ header: IPv6Header, _ upper: UpperLayer) -> Refusal {
+        if upper.protocolNumber == IPProtocol.icmpv6 { return Refusal(.nativeICMPv6) }
+        if header.isSourceLinkLocal { return Refusal(.sourceIllegal) }
+        let answer = Refusal.Answer(type: UInt8(ICMP6_DST_UNREACH), code: UInt8(ICMP6_DST_UNREACH_ADMIN))
+        return Refusal(.sourceOutside, answer: configuration.answerUntranslatable ? answer : nil)
+    }
+
+    /// The ICMP type of an ICMPv6 echo; refuses all other types that are no errors.
+    private func echoType(_ type: UInt8) throws(Refusal) -> UInt8 {
+        switch Int32(type) {
+        case ICMP6_ECHO_REQUEST: return UInt8(ICMP_ECHO)
+        case ICMP6_ECHO_REPLY: return UInt8(ICMP_ECHOREPLY)
+        case MLD_LISTENER_QUERY...MLD_LISTENER_REDUCTION, ICMPHeader.mldv2Report: throw Refusal(.multicastListener)
+        case ND_ROUTER_SOLICIT...ND_REDIRECT: throw Refusal(.neighborDiscovery)
+        default: throw Refusal(.icmpType)
         }
-        upper.protocolNumber = next
     }
 
     /// Refuses IPv4 sources that nobody can have, and our own (RFC 6052 section 5.1).
@@ -114,7 +126,7 @@ extension Translator {
         if first == 0 || first == 127 || first >= 224 && first < 240 || address == .max {
             throw Refusal(.sourceIPv4Illegal)
         }
-        if self.mapping(ipv4: address) != nil { throw Refusal(.sourceOwn) }
+        if isOurs(address) { throw Refusal(.sourceOwn) }
         if configuration.strictWellKnownPrefix, mapping.isWellKnown, isPrivate(address) {
             throw Refusal(.privateUnderWellKnown)
         }
@@ -152,7 +164,9 @@ extension Translator {
     /// Octets of the IPv4 packet, or of each segment of a super-packet.
     @inline(__always)
     func resultSize(_ upper: UpperLayer, _ payload: Range<Int>, _ offload: Offload, _ bytes: RawSpan) -> Int {
-        if offload.isGSO { return IPv4Header.size &+ segmentSize(upper.protocolNumber, payload, offload, bytes) }
+        if offload.isGSO {
+            return IPv4Header.size &+ Transport.segmentSize(upper.protocolNumber, payload, offload, bytes)
+        }
         return IPv4Header.size &+ payload.count
     }
 
@@ -166,7 +180,7 @@ extension Translator {
         var header = header
         if let fragment {
             header.identification = UInt16(truncatingIfNeeded: fragment.identification)
-            header.fragmentField = UInt16(fragment.offset / 8) | (fragment.more ? IPv4Header.moreFragments : 0)
+            header.fragmentField = fragment.ipv4Field
         } else if size > 1260 {
             header.fragmentField = IPv4Header.dontFragment
         } else {
@@ -174,15 +188,17 @@ extension Translator {
             nextIdentification &+= 1
         }
         guard let pieceMTU else { return sendOne(&buffer, payload, header, offload, &sink) }
-        let offset = fragment?.offset ?? 0
+        let whole = fragment ?? Fragment(offset: 0, more: false, identification: 0)
         let room = (pieceMTU - IPv4Header.size) & ~7
         var start = payload.lowerBound
         // A piece's header overwrites the end of the piece before it, which has been sent.
         while start < payload.upperBound {
             let end = min(start + room, payload.upperBound)
-            let more = fragment?.more ?? false || end < payload.upperBound
             header.fragmentField =
-                UInt16((offset + start - payload.lowerBound) / 8) | (more ? IPv4Header.moreFragments : 0)
+                Fragment(
+                    offset: whole.offset + start - payload.lowerBound, more: whole.more || end < payload.upperBound,
+                    identification: 0
+                ).ipv4Field
             sendOne(&buffer, start..<end, header, Offload(), &sink)
             counters.add(to: .fragmentsMade)
             start = end

@@ -45,6 +45,11 @@ public struct Translator: ~Copyable {
     var nextIdentification: UInt16 = 0
     var hostErrors = RateLimit()
     var networkErrors = RateLimit()
+    var reassembler = Reassembler()
+    /// Where a reassembled packet lies; empty until there is one.
+    var wholePacket: [UInt8] = []
+    /// Where translated ICMP errors are written.
+    var errorFrame = [UInt8](repeating: 0, count: Offload.size + ErrorTranslation.limit)
 
     /// A translator of that configuration that counts there.
     public init(_ configuration: TranslatorConfiguration, counters: TranslatorCounters) {
@@ -98,6 +103,12 @@ public struct Translator: ~Copyable {
             }
         } catch {
             counters.drop(error.reason)
+            guard let answer = error.answer else { return }
+            if version == 4 {
+                answerHost(answer, &buffer, packet, &offload, now, &sink)
+            } else {
+                answerNetwork(answer, &buffer, packet, &offload, now, &sink)
+            }
         }
     }
 
@@ -120,9 +131,22 @@ public struct Translator: ~Copyable {
     }
 
     /// Whether an IPv6 address is one of ours.
+    @inline(__always)
     func isOurs(_ high: UInt64, _ low: UInt64) -> Bool {
         for index in 0..<mappingCount where mappings[index].high == high && mappings[index].low == low { return true }
         return false
+    }
+
+    /// Whether an IPv4 address is one of ours.
+    @inline(__always)
+    func isOurs(_ ipv4: UInt32) -> Bool {
+        for index in 0..<mappingCount where mappings[index].ipv4 == ipv4 { return true }
+        return false
+    }
+
+    /// RFC 1918.
+    func isPrivate(_ address: UInt32) -> Bool {
+        address >> 24 == 10 || address >> 20 == 0xac1 || address >> 16 == 0xc0a8
     }
 
     /// Makes the kernel's offload request simple: either none, or TCP or UDP with the checksum field where it belongs.

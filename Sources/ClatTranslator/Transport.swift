@@ -3,13 +3,13 @@ import Glibc
 
 // Checksums of transport protocols (RFC 7915 sections 4.5 and 5.5), and ICMP echo.
 
-extension Translator {
+enum Transport {
     /// Brings the checksum of a transport header, which begins `payload`, from IPv4 to the IPv6 header `result`.
     ///
     /// The old and the new pseudo-header differ in the addresses only; `delta` is what their sum gains. A UDP packet
     /// without checksum gets one (RFC 7915 section 4.5 and its erratum 6955), for which all of it must be there.
     @inline(__always)
-    func adaptChecksum(
+    static func adaptChecksum(
         _ buffer: inout MutableRawSpan, _ payload: Range<Int>, _ result: IPv6Header, delta: UInt16, isPartial: Bool
     ) throws(Refusal) {
         guard let (offset, minimum) = IPProtocol.checksumField(result.nextHeader) else { return }
@@ -29,7 +29,7 @@ extension Translator {
 
     /// The same from IPv6 to IPv4. A UDP packet without checksum is refused: no IPv6 host would take it (RFC 8200 section 8.1).
     @inline(__always)
-    func adaptChecksum(
+    static func adaptChecksum(
         _ buffer: inout MutableRawSpan, _ payload: Range<Int>, _ protocolNumber: UInt8, delta: UInt16,
         isPartial: Bool
     ) throws(Refusal) {
@@ -42,7 +42,7 @@ extension Translator {
 
     /// RFC 1624: C' = ~(~C + delta); a partial one is not inverted. Zero UDP checksums become 0xffff.
     @inline(__always)
-    private func moveChecksum(
+    static func moveChecksum(
         _ buffer: inout MutableRawSpan, _ field: Int, _ protocolNumber: UInt8, delta: UInt16, isPartial: Bool
     ) {
         guard delta != 0 else { return }
@@ -53,14 +53,8 @@ extension Translator {
         buffer.store16(isUDP && new == 0 ? 0xffff : new, field)
     }
 
-    /// The type of an ICMP message of at least its 8 octets of header.
-    func icmpType(_ bytes: RawSpan, _ message: Range<Int>) throws(Refusal) -> UInt8 {
-        guard message.count >= 8 else { throw Refusal(.transportTruncated) }
-        return bytes.load8(message.lowerBound)
-    }
-
     /// Turns an ICMP echo into an ICMPv6 one under that header: another type, and the pseudo-header in the checksum.
-    func translateEcho(
+    static func translateEcho(
         _ buffer: inout MutableRawSpan, _ message: Range<Int>, _ result: IPv6Header, isRequest: Bool
     ) {
         let type = isRequest ? ICMP6_ECHO_REQUEST : ICMP6_ECHO_REPLY
@@ -69,16 +63,15 @@ extension Translator {
     }
 
     /// Turns an ICMPv6 echo that came under that header into an ICMP one.
-    func translateEcho(
-        _ buffer: inout MutableRawSpan, _ message: Range<Int>, fromIPv6 header: IPv6Header, isRequest: Bool
+    static func translateEcho(
+        _ buffer: inout MutableRawSpan, _ message: Range<Int>, fromIPv6 header: IPv6Header, type: UInt8
     ) {
-        let type = isRequest ? ICMP_ECHO : ICMP_ECHOREPLY
         let pseudo = header.addressWords &+ Checksum.pseudoHeader(length: message.count, nextHeader: IPProtocol.icmpv6)
-        replaceICMPType(&buffer, message.lowerBound, UInt8(type), gain: ~Checksum.fold(pseudo))
+        replaceICMPType(&buffer, message.lowerBound, type, gain: ~Checksum.fold(pseudo))
     }
 
     /// Writes another ICMP type and adapts the checksum to it and to `gain` more.
-    func replaceICMPType(_ buffer: inout MutableRawSpan, _ start: Int, _ type: UInt8, gain: UInt16) {
+    static func replaceICMPType(_ buffer: inout MutableRawSpan, _ start: Int, _ type: UInt8, gain: UInt16) {
         let oldWord = buffer.bytes.load16(start)
         let newWord = UInt16(type) << 8 | oldWord & 0xff
         let sum = UInt64(~buffer.bytes.load16(start + 2)) + UInt64(~oldWord) + UInt64(newWord) + UInt64(gain)
@@ -87,16 +80,13 @@ extension Translator {
     }
 
     /// The octets of a transport header and one segment of a super-packet.
-    func segmentSize(_ protocolNumber: UInt8, _ payload: Range<Int>, _ offload: Offload, _ bytes: RawSpan) -> Int {
+    static func segmentSize(
+        _ protocolNumber: UInt8, _ payload: Range<Int>, _ offload: Offload, _ bytes: RawSpan
+    ) -> Int {
         var header = 8
         if protocolNumber == IPProtocol.tcp, payload.count > 12 {
             header = Int(bytes.load8(payload.lowerBound &+ 12) >> 4) &* 4
         }
         return min(payload.count, header &+ Int(offload.gso_size))
-    }
-
-    /// RFC 1918.
-    func isPrivate(_ address: UInt32) -> Bool {
-        address >> 24 == 10 || address >> 20 == 0xac1 || address >> 16 == 0xc0a8
     }
 }

@@ -1,0 +1,98 @@
+import CLinux
+import Glibc
+
+// Where only a whole packet can be translated, fragments are put together first: ICMP, whose checksum in IPv6 covers the
+// packet's length, and UDP without a checksum, which must get one (RFC 7915 sections 1.2, 4.5 and 5.5 leave these out).
+
+extension Translator {
+    /// Whether this IPv4 fragment has to wait for the rest of its packet. The first fragment of a UDP packet without
+    /// checksum makes those after it wait too; the host sends them in order.
+    func waits(_ header: IPv4Header, _ fragment: Fragment, _ payload: Range<Int>, _ bytes: RawSpan) -> Bool {
+        if header.protocolNumber == IPProtocol.icmp { return true }
+        guard header.protocolNumber == IPProtocol.udp else { return false }
+        if fragment.offset == 0, payload.count >= 8 { return bytes.load16(payload.lowerBound + 6) == 0 }
+        return reassembler.holds(Reassembler.Key(header))
+    }
+
+    /// Adds an IPv4 fragment to what there is of its packet, and translates that if it is complete.
+    mutating func reassemble(
+        _ header: IPv4Header, _ fragment: Fragment, _ payload: RawSpan, _ now: UInt64,
+        _ sink: inout some PacketSink & ~Copyable
+    ) throws(Refusal) {
+        let head = Reassembler.Head(trafficClass: header.trafficClass, hopLimit: header.ttl)
+        guard
+            let (entry, length) = try reassembler.add(
+                Reassembler.Key(header), fragment, payload, head, now: now, counters)
+        else { return }
+        var header = header
+        header.headerLength = IPv4Header.size
+        header.totalLength = IPv4Header.size + length
+        header.fragmentField = 0
+        try translateWhole(entry, length, headers: IPv4Header.size, now, &sink) { bytes, start, head in
+            header.trafficClass = head.trafficClass
+            header.ttl = head.hopLimit
+            header.store(into: &bytes, at: start)
+        }
+    }
+
+    /// The same for an IPv6 fragment. What comes of it has a Fragment header that says it is whole, so that it may be
+    /// fragmented in IPv4 under the identification it came with.
+    mutating func reassemble(
+        _ header: IPv6Header, _ fragment: Fragment, _ payload: RawSpan, _ now: UInt64,
+        _ sink: inout some PacketSink & ~Copyable
+    ) throws(Refusal) {
+        let head = Reassembler.Head(trafficClass: header.trafficClass, hopLimit: header.hopLimit)
+        let key = Reassembler.Key(header, fragment)
+        guard let (entry, length) = try reassembler.add(key, fragment, payload, head, now: now, counters) else {
+            return
+        }
+        let headers = IPv6Header.size + IPv6Header.fragmentHeaderSize
+        var header = header
+        header.nextHeader = IPProtocol.fragment
+        header.payloadLength = IPv6Header.fragmentHeaderSize + length
+        let whole = Fragment(offset: 0, more: false, identification: fragment.identification)
+        try translateWhole(entry, length, headers: headers, now, &sink) { bytes, start, head in
+            header.trafficClass = head.trafficClass
+            header.hopLimit = head.hopLimit
+            header.store(into: &bytes, at: start)
+            whole.store(nextHeader: IPProtocol.icmpv6, into: &bytes, at: start + IPv6Header.size)
+        }
+    }
+
+    /// Takes a complete packet out, has its headers written before it, and translates it like any other.
+    private mutating func translateWhole(
+        _ entry: Int, _ length: Int, headers: Int, _ now: UInt64, _ sink: inout some PacketSink & ~Copyable,
+        writeHeaders: (inout MutableRawSpan, Int, Reassembler.Head) -> Void
+    ) throws(Refusal) {
+        if wholePacket.isEmpty {
+            wholePacket = [UInt8](repeating: 0, count: Self.headroom + Offload.size + IPv6Header.size + 8 + 0xffff)
+        }
+        var memory: [UInt8] = []
+        swap(&memory, &wholePacket)
+        defer { swap(&memory, &wholePacket) }
+        var span = memory.mutableSpan
+        var bytes = span.mutableBytes
+        let start = Self.headroom + Offload.size
+        guard let head = reassembler.take(entry, length: length, into: &bytes, at: start + headers),
+            length <= 0xffff - headers
+        else { throw Refusal(.fragmentInvalid) }
+        writeHeaders(&bytes, start, head)
+        counters.add(to: .reassembled)
+        translate(&bytes, start..<start + headers + length, Offload(), now, &sink)
+    }
+}
+
+extension Reassembler.Key {
+    init(_ header: IPv4Header) {
+        self.init(
+            sourceLow: UInt64(header.source), destinationLow: UInt64(header.destination),
+            identification: UInt32(header.identification), protocolNumber: header.protocolNumber, version: 4)
+    }
+
+    init(_ header: IPv6Header, _ fragment: Fragment) {
+        self.init(
+            sourceHigh: header.sourceHigh, sourceLow: header.sourceLow, destinationHigh: header.destinationHigh,
+            destinationLow: header.destinationLow, identification: fragment.identification,
+            protocolNumber: IPProtocol.icmpv6, version: 6)
+    }
+}
