@@ -48,7 +48,7 @@ let package = Package(
             name: "ClatTranslatorTests", dependencies: ["ClatBase", "ClatTranslator"], cSettings: gnu,
             swiftSettings: settings),
         .executableTarget(
-            name: "translator-bench", dependencies: ["ClatBase", "ClatTranslator"], path: "Tests/Bench",
+            name: "translator-bench", dependencies: ["ClatBase", "ClatTranslator", "CLinux"], path: "Tests/Bench",
             swiftSettings: settings),
         .testTarget(
             name: "ClatAgentTests", dependencies: ["ClatBase", "ClatNetlink", "ClatAgent"], cSettings: gnu,
