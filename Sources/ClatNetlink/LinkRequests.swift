@@ -1,5 +1,5 @@
-public import ClatBase
 import CLibMnl
+public import ClatBase
 import Glibc
 
 extension NetlinkSocket {
