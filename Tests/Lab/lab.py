@@ -151,12 +151,14 @@ class Lab:
         query = ["dig", f"@{site.resolver}", "+short", "+time=1", "+tries=1", "www.example.com", "A"]
         wait_until(lambda: self.SERVER in self.laptop.run(query).stdout, what="the DNS64")
 
-    def agent(self, *arguments, wrapper=(), again=None):
-        """Starts the agent in the laptop, for the uplink unless `arguments` say otherwise. `again` is an agent whose runtime
-        directory this one takes too."""
+    def agent(self, *arguments, interfaces=None, wrapper=(), again=None):
+        """Starts `clat-agent run` in the laptop for `interfaces`, by default the uplink; none at all names none. `again` is
+        an agent whose runtime directory this one takes over; `wrapper` are words before the command."""
         self._agents += 1
         directory = again.runtime_directory if again else self.directory / f"agent-{self._agents}"
-        return Agent(self.laptop, directory, *(arguments or ("--interface", self.uplink)), wrapper=wrapper)
+        for interface in (self.uplink,) if interfaces is None else interfaces:
+            arguments += ("--interface", interface)
+        return Agent(self.laptop, directory, *arguments, wrapper=wrapper)
 
     def capture(self, where, interface, matching=lambda frame: True):
         """See `Capture`."""

@@ -68,9 +68,9 @@ class Namespace:
 
     def popen(self, command, **options):
         """Starts `command` in the namespace; text streams, standard input empty unless told otherwise."""
-        options.setdefault("stdin", subprocess.DEVNULL)
         with self.entered():
-            return subprocess.Popen([str(word) for word in command], text=True, **options)
+            return subprocess.Popen(
+                [str(word) for word in command], **({"stdin": subprocess.DEVNULL, "text": True} | options))
 
     def run(self, command, timeout=60, check=False, stdin=None, **options):
         """Runs `command` to its end; the result has returncode, stdout and stderr (text).

@@ -9,6 +9,7 @@ import collections
 import json
 import os
 import pathlib
+import time
 
 _COMMANDS = """link show
 address show
@@ -47,6 +48,16 @@ def difference(before, after):
     old, new = collections.Counter(before), collections.Counter(after)
     changes = [(line, "-") for line in (old - new).elements()] + [(line, "+") for line in (new - old).elements()]
     return [f"{sign} {line}" for line, sign in sorted(changes)]
+
+
+def wait_for(namespace, wanted, timeout=5.0):
+    """Waits until the namespace is as the snapshot says; AssertionError names what differs. The kernel removes a namespace and
+    the devices in it a moment after its last process has gone, so this is no instant."""
+    deadline = time.monotonic() + timeout
+    while changes := difference(wanted, take(namespace)):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{namespace.name} is not what it was:\n" + "\n".join(changes))
+        time.sleep(0.05)
 
 
 def _documents(text):
