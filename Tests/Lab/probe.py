@@ -11,6 +11,7 @@ import time
 
 import ra
 from capture import Frame
+from namespace import PATIENCE
 
 ECHO_REPLY, ECHO_REQUEST = 0, 8
 NEIGHBOUR_ADVERTISEMENT, NEIGHBOUR_SOLICITATION = 136, 135
@@ -48,18 +49,19 @@ class Pinger:
 
     def reply(self, sequence, timeout):
         """When the reply to that request came (time.monotonic), or None if it did not within `timeout` seconds."""
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + timeout * PATIENCE
         while (left := deadline - time.monotonic()) > 0:
             if select.select([self._socket], [], [], left)[0]:
                 packet = self._socket.recv(65535)
                 message = packet[(packet[0] & 15) * 4:]
-                if message[:1] == bytes([ECHO_REPLY]) and message[4:8] == struct.pack("!HH", self._identifier, sequence):
+                ours = struct.pack("!HH", self._identifier, sequence)
+                if message[:1] == bytes([ECHO_REPLY]) and message[4:8] == ours:
                     return time.monotonic()
         return None
 
     def first_sent(self, timeout):
         """Waits for a route. The sequence number of the very first request that could be sent, and when it was."""
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + timeout * PATIENCE
         while time.monotonic() < deadline:
             if (sequence := self.send()) is not None:
                 return sequence, time.monotonic()
@@ -71,14 +73,15 @@ class Pinger:
 
 
 class Defender:
-    """A station that claims each address for which another does DAD (RFC 4862 section 5.4), the first `count` of them.
+    """A station that claims each address of a network for which another does DAD (RFC 4862 section 5.4), the first
+    `count`.
 
     `claimed` holds the addresses, in order. Runs until it is closed.
     """
 
-    def __init__(self, namespace, interface, hardware_address="02:64:00:00:00:66", count=1 << 30):
+    def __init__(self, namespace, interface, network, hardware_address="02:64:00:00:00:66", count=1 << 30):
         self.claimed = []
-        self._interface, self._count = interface, count
+        self._network, self._count = ipaddress.IPv6Network(network), count
         self._hardware_address = bytes.fromhex(hardware_address.replace(":", ""))
         self._socket = namespace.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ra.ETH_P_IPV6))
         self._socket.bind((interface, ra.ETH_P_IPV6))
@@ -90,8 +93,11 @@ class Defender:
         while not self._closing:
             if not select.select([self._socket], [], [], 0.05)[0]:
                 continue
-            frame = Frame(time.monotonic(), False, self._socket.recv(2048))
-            if frame.icmpv6_type != NEIGHBOUR_SOLICITATION or frame.source != "::":
+            octets, (_, _, kind, *_) = self._socket.recvfrom(2048)
+            frame = Frame(time.monotonic(), kind == socket.PACKET_OUTGOING, octets)
+            if frame.outgoing or frame.icmpv6_type != NEIGHBOUR_SOLICITATION or frame.source != "::":
+                continue
+            if ipaddress.IPv6Address(frame.target) not in self._network:
                 continue
             if frame.target not in self.claimed:
                 if len(self.claimed) >= self._count:
@@ -100,8 +106,8 @@ class Defender:
             # Override, not solicited, to all nodes; with our link-layer address.
             message = struct.pack("!BBHI", NEIGHBOUR_ADVERTISEMENT, 0, 0, 0x20000000)
             message += ipaddress.IPv6Address(frame.target).packed + b"\x02\x01" + self._hardware_address
-            self._socket.send(
-                ra.ALL_NODES + self._hardware_address + b"\x86\xdd" + ra.ipv6_packet(frame.target, "ff02::1", 255, message))
+            head = ra.ALL_NODES + self._hardware_address + b"\x86\xdd"
+            self._socket.send(head + ra.ipv6_packet(frame.target, "ff02::1", 255, message))
 
     def close(self):
         self._closing = True

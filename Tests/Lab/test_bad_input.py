@@ -1,4 +1,5 @@
-"""What clat-agent does when it cannot work: one sentence, its exit status or state, and a host that is left untouched."""
+"""What clat-agent does when it cannot work: one sentence, its exit status or state, and a host that is left
+untouched."""
 
 import dataclasses
 import re
@@ -20,7 +21,8 @@ USAGE, NO_INTERFACE, NO_KERNEL_FEATURE, ALREADY_RUNNING, NO_CAPABILITY = 64, 66,
 @pytest.fixture(autouse=True)
 def same_snapshot(request):
     """Every test of this file leaves the laptop as it was."""
-    lab = next(request.getfixturevalue(name) for name in ("shared_lab", "listening", "lab") if name in request.fixturenames)
+    name = next(name for name in ("shared_lab", "listening", "lab") if name in request.fixturenames)
+    lab = request.getfixturevalue(name)
     lab = getattr(lab, "lab", lab)
     before = snapshot.take(lab.laptop)
     yield

@@ -71,7 +71,8 @@ def test_the_clat_has_an_ipv6_address_of_its_own(up):
 def test_the_host_itself_holds_nothing_but_the_device(up):
     links = up.laptop.run(["ip", "-o", "link"], check=True).stdout
     assert re.findall(r"^\d+: ([^:@]+)", links, re.MULTILINE) == ["lo", "eth0", "clat-eth0"]
-    assert up.laptop.run(["ip", "netns", "list-id"], check=True).stdout.count("nsid") == 2, "the switch and the CLAT's own"
+    peers = up.laptop.run(["ip", "netns", "list-id"], check=True).stdout.count("nsid")
+    assert peers == 2, "the switch and the CLAT's own"
 
 
 def test_status_tells_people_what_it_tells_programs(up):
@@ -248,10 +249,12 @@ def test_duplicate_address_detection_precedes_the_first_packet(lab):
 
 
 def test_an_address_that_another_station_owns_is_not_used(lab):
-    """Whatever address it tries is taken. When addresses can be foretold, a host that simply has one joins this test."""
+    """Whatever address it tries is taken. When addresses can be foretold, a host that simply has one joins this
+    test."""
     before = snapshot.take(lab.laptop)
     neighbour = lab.add_host("owner")
-    with probe.Defender(neighbour, "eth0") as owner, lab.capture(lab.site.router.namespace, "lan") as wire:
+    wire = lab.capture(lab.site.router.namespace, "lan")
+    with probe.Defender(neighbour, "eth0", lab.site.lan) as owner, wire:
         agent = lab.agent()
         wait_until(lambda: owner.claimed, timeout=20, what="duplicate address detection")
         time.sleep(4)
@@ -287,5 +290,6 @@ def test_an_uplink_may_have_any_name():
 def test_without_an_interface_it_serves_every_suitable_uplink(lab):
     agent = lab.agent(interfaces=())
     agent.wait_for("on")
-    assert [entry["interface"] for entry in agent.status()["interfaces"]] == ["eth0"], "and not the loopback, nor its own"
+    served = [entry["interface"] for entry in agent.status()["interfaces"]]
+    assert served == ["eth0"], "and neither the loopback nor its own"
     assert agent.stop() == 0
