@@ -48,6 +48,9 @@ let package = Package(
         .testTarget(
             name: "ClatTranslatorTests", dependencies: ["ClatBase", "ClatTranslator"], cSettings: gnu,
             swiftSettings: settings),
+        .executableTarget(
+            name: "translator-bench", dependencies: ["ClatBase", "ClatTranslator"], path: "Tests/Bench",
+            swiftSettings: settings),
         .testTarget(
             name: "ClatAgentTests", dependencies: ["CLinux", "ClatBase", "ClatNetlink", "ClatAgent"], cSettings: gnu,
             swiftSettings: settings),

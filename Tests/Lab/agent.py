@@ -34,11 +34,11 @@ class Agent:
         return self._log.read_text(errors="replace")
 
     def status_text(self, *arguments):
-        """What `clat-agent status` prints; its exit status is 1 where IPv4 is off."""
+        """What `clat-agent status` prints. Its exit status is 0 where IPv4 is on, 1 where it is not, 2 without an agent."""
         command = [binary(), "status", "--runtime-dir", self.runtime_directory, *arguments]
         result = self.namespace.run(command)
         if result.returncode not in (0, 1):
-            raise RuntimeError(result.stderr)
+            raise RuntimeError(f"{command} ended with {result.returncode}: {result.stderr}")
         return result.stdout
 
     def status(self):
