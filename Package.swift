@@ -49,7 +49,7 @@ let package = Package(
             name: "ClatTranslatorTests", dependencies: ["ClatBase", "ClatTranslator"], cSettings: gnu,
             swiftSettings: settings),
         .executableTarget(
-            name: "translator-bench", dependencies: ["ClatBase", "ClatTranslator"], path: "Tests/Bench",
+            name: "translator-bench", dependencies: ["ClatBase", "ClatTranslator", "CLinux"], path: "Tests/Bench",
             swiftSettings: settings),
         .testTarget(
             name: "ClatAgentTests", dependencies: ["CLinux", "ClatBase", "ClatNetlink", "ClatAgent"], cSettings: gnu,

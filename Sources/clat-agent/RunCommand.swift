@@ -25,6 +25,9 @@ struct RunCommand: ParsableCommand {
     @Flag(inversion: .prefixedNo, help: "Use the CLAT address while duplicate address detection runs (RFC 4429).")
     var optimisticDad = true
 
+    @Option(name: .long, help: "What moves the packets: auto, kernel (eBPF, the rest in user space) or userspace.")
+    var datapath = Datapath.auto
+
     @Option(name: .long, help: "How much to log: debug, info, notice, warning or error.")
     var logLevel = LogLevel.info
 
@@ -32,6 +35,7 @@ struct RunCommand: ParsableCommand {
         var options = Agent.Options()
         options.configuration.interfaces = interface
         options.configuration.optimisticDAD = optimisticDad
+        options.configuration.datapath = datapath
         options.runtimeDirectory = runtime.runtimeDir
         options.stateDirectory = stateDir
         options.logLevel = logLevel
@@ -45,3 +49,4 @@ struct RunCommand: ParsableCommand {
 }
 
 extension LogLevel: ExpressibleByArgument {}
+extension Datapath: ExpressibleByArgument {}

@@ -23,11 +23,12 @@ DUMMY = "192.0.0.8"
 SIZE = os.environ.get("CLAT_LAB_TRANSFER", "100M")  # less where everything is emulated
 
 
-@pytest.fixture(scope="module")
-def up(shared_lab):
-    """A lab whose laptop has IPv4, for tests that leave it so."""
-    agent = shared_lab.agent()
+@pytest.fixture(scope="module", params=["kernel", "userspace"])
+def up(shared_lab, request):
+    """A lab whose laptop has IPv4, for tests that leave it so; once with each of the data paths."""
+    agent = shared_lab.agent("--datapath", request.param)
     entry = agent.wait_for("on")
+    assert entry["datapath"]["kind"] == request.param
     yield types.SimpleNamespace(lab=shared_lab, laptop=shared_lab.laptop, agent=agent, entry=entry)
     print(agent.log)
     assert agent.stop() == 0

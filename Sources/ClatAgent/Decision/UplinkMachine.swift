@@ -99,7 +99,9 @@ public struct UplinkMachine: Hashable, Sendable {
         let mtu = knowledge.mtu(linkMTU: uplink.mtu, router: routing.router)
         return .success(
             Target(
-                uplink: uplink.index, wireless: uplink.medium == .wireless, hostLinkName: uplink.hostLinkName,
+                uplink: uplink.index, wireless: uplink.medium == .wireless,
+                hardwareAddress: InterfaceIdentifier.hardwareAddress(interface: uplink.name, secret: world.secret),
+                hostLinkName: uplink.hostLinkName,
                 hostLinkMTU: max(1500, uplink.mtu), routing: routing,
                 translator: TranslatorConfiguration(
                     mappings: [current] + draining(besides: current, world), ipv6MTU: mtu),

@@ -4,6 +4,8 @@ public struct Configuration: Hashable, Sendable {
     public var interfaces: [String] = []
     /// Use the CLAT address while DAD still runs (RFC 4429), where the kernel can.
     public var optimisticDAD = true
+    /// What shall move the packets.
+    public var datapath = Datapath.auto
 
     /// The defaults.
     public init() {}

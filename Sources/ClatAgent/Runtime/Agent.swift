@@ -205,7 +205,7 @@ public final class Agent {
         instances[index] = instance
         do {
             if step == .closeNamespace, let descriptor = instance.monitorDescriptor { reactor.forget(descriptor) }
-            let result = try instance.carryOut(step, optimisticDAD: options.configuration.optimisticDAD)
+            let result = try instance.carryOut(step, options.configuration)
             if step == .createNamespace, let descriptor = instance.monitorDescriptor {
                 try reactor.watch(descriptor, .read) { [unowned self] in readAddresses(of: index) }
             }
