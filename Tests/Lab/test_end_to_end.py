@@ -1,6 +1,7 @@
 """IPv4 through clat-agent on an IPv6-only network, end to end: real advertisements, a real NAT64, real sockets."""
 
 import ipaddress
+import os
 import re
 import socket
 import time
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.agent
 
 # What a router without IPv4 looks like from IPv4: the dummy address (RFC 7600), as standards has it for such errors.
 DUMMY = "192.0.0.8"
-SIZE = "100M"
+SIZE = os.environ.get("CLAT_LAB_TRANSFER", "100M")  # less where everything is emulated
 
 
 @pytest.fixture(scope="module", params=["kernel", "userspace"])

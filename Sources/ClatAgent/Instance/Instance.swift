@@ -176,19 +176,21 @@ final class Instance {
         do throws(NetlinkError) {
             try host.netlink.createIPvlan(Self.uplinkLinkName, on: parent, in: place.namespace)
         } catch {
-            switch error.code {
-            case EOPNOTSUPP where !wireless:
+            switch (error.code, wireless) {
+            case (EOPNOTSUPP, false):
                 kind = .macvlan
                 uplinkNote = "the kernel has no ipvlan; the CLAT has a hardware address of its own"
                 try host.netlink.createMacvlan(
                     Self.uplinkLinkName, on: parent, in: place.namespace, hardwareAddress: address)
-            case EOPNOTSUPP:
+            case (EOPNOTSUPP, true):
                 throw Failure(
                     description:
                         "the kernel has no ipvlan (load the module: modprobe ipvlan), and Wi-Fi carries no macvlan")
-            case EBUSY:
-                throw Failure(
-                    description: "the uplink is used by a bridge or a macvlan; put the CLAT on the bridge (\(error))")
+            case (EBUSY, false) where createMacvlanBesideOthers(on: parent, address, place):
+                kind = .macvlan
+                uplinkNote = "there is a macvlan on the uplink already, beside which no ipvlan can be"
+            case (EBUSY, _):
+                throw Failure(description: "somebody else holds the uplink whole (\(error)); take that away first")
             default: throw error
             }
         }
@@ -198,6 +200,15 @@ final class Instance {
         uplinkLink = link
         try place.netlink.setLink(link.index, up: true)
         return kind
+    }
+
+    /// An uplink with macvlans takes no ipvlan, but takes one more of them, unless its only one wants all packets.
+    private func createMacvlanBesideOthers(
+        on parent: UInt32, _ address: HardwareAddress, _ place: Place
+    ) -> Bool {
+        let made: Void? = try? host.netlink.createMacvlan(
+            Self.uplinkLinkName, on: parent, in: place.namespace, hardwareAddress: address)
+        return made != nil
     }
 
     private func createHostLink(_ name: String, mtu: Int) throws -> Int {
