@@ -32,6 +32,8 @@ final class Instance {
     var datapath: DatapathStatus? { packets?.status }
     /// How many went, and how many did not.
     var counters: [String: UInt64] { packets?.counters ?? [:] }
+    /// To be polled for reading: ready once the packet thread has ended by itself; nil where there is none.
+    var translatorEndDescriptor: CInt? { packets?.endDescriptor }
     /// Why the packet thread ended by itself, if it did.
     var translatorEnd: String? { packets?.end }
 

@@ -204,10 +204,20 @@ public final class Agent {
         let instance = instances[index] ?? Instance(host: kernel)
         instances[index] = instance
         do {
-            if step == .closeNamespace, let descriptor = instance.monitorDescriptor { reactor.forget(descriptor) }
+            switch step {
+            case .closeNamespace: instance.monitorDescriptor.map(reactor.forget)
+            case .stopTranslator: instance.translatorEndDescriptor.map(reactor.forget)
+            default: break
+            }
             let result = try instance.carryOut(step, options.configuration)
             if step == .createNamespace, let descriptor = instance.monitorDescriptor {
                 try reactor.watch(descriptor, .read) { [unowned self] in readAddresses(of: index) }
+            }
+            if case .startTranslator = step, let descriptor = instance.translatorEndDescriptor {
+                try reactor.watch(descriptor, .read) { [unowned self] in
+                    reactor.forget(descriptor)
+                    take(.translatorEnded(instances[index]?.translatorEnd ?? "no reason told", uplink: index))
+                }
             }
             log.debug("\(name(index)): done: \(step.name.rawValue)")
             if case .uplinkLink = result, let note = instance.uplinkNote { log.notice("\(name(index)): \(note)") }
