@@ -49,8 +49,13 @@ enum EngineTraffic {
             endpoint.send(data)
             assert endpoint.recv(65536) == data, size
         train = [os.urandom(1400) for _ in range(10)]
-        endpoint.setsockopt(socket.SOL_UDP, 103, 1400)
-        endpoint.send(b"".join(train))
+        try:
+            endpoint.setsockopt(socket.SOL_UDP, 103, 1400)
+            endpoint.send(b"".join(train))
+        except OSError:  # before Linux 6.11 only devices that make checksums take one
+            endpoint.setsockopt(socket.SOL_UDP, 103, 0)
+            for data in train:
+                endpoint.send(data)
         assert [endpoint.recv(65536) for _ in train] == train, "train"
         """
 
