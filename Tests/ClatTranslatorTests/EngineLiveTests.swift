@@ -47,6 +47,7 @@ struct EngineLiveTests {
             #expect(direction.fromTranslator <= direction.toTranslator)
         }
         #expect(counts.failed == 0)
+        if way.attachment == .clsact { #expect(path.steering.attachment == .clsact) }
         #expect(path.engine.end == nil)
         #expect(path.engine.faults == .init(reads: 0, writes: 0))
     }
