@@ -24,7 +24,7 @@ public final class Agent {
     }
 
     private let options: Options
-    private let started = BootInstant.now
+    let started = BootInstant.now
     private let log: Logger
     private let lock: NamespaceLock
     private let reactor: Reactor
@@ -32,10 +32,10 @@ public final class Agent {
     private var routers: RouterSocket
     private var monitor: NetlinkMonitor
     private let signals: OwnedDescriptor
-    private var machine: AgentMachine
-    private var instances: [Int: Instance] = [:]
+    private(set) var machine: AgentMachine
+    private(set) var instances: [Int: Instance] = [:]
     private var queue: [Event] = []
-    private var control: ControlServer?
+    private var control: ControlService?
 
     /// Checks that it can run, and touches nothing yet.
     public init(_ options: Options) throws(RunFailure) {
@@ -76,9 +76,8 @@ public final class Agent {
     /// Serves until SIGTERM or SIGINT, then undoes all.
     public func run() throws(RunFailure) {
         do throws(SystemError) {
-            control = try ControlServer(
-                reactor: reactor, path: RuntimeDirectory.socketPath(options.runtimeDirectory)
-            ) { [unowned self] request in answer(request) }
+            control = try ControlService(
+                reactor: reactor, path: RuntimeDirectory.socketPath(options.runtimeDirectory), target: self)
             try reactor.watch(signals.rawValue, .read) { [unowned self] in readSignals() }
             try reactor.watch(monitor.descriptor, .read) { [unowned self] in readNotices() }
             try reactor.watch(routers.descriptor, .read) { [unowned self] in readAdvertisements() }
@@ -162,6 +161,7 @@ public final class Agent {
         do {
             for (address, phase) in try instances[index]?.addressNotices() ?? [] {
                 log.debug("\(name(index)): \(address) is \(phase.rawValue)")
+                control?.publish(.address, name(index), "\(address) is \(phase.rawValue)")
                 take(.clatAddress(address, phase, uplink: index))
             }
         } catch {
@@ -172,7 +172,7 @@ public final class Agent {
     // MARK: Actions out
 
     /// Takes in an event and carries out all that follows.
-    private func take(_ event: Event) {
+    func take(_ event: Event) {
         queue.append(event)
         guard queue.count == 1 else { return }
         while let event = queue.first {
@@ -185,6 +185,7 @@ public final class Agent {
     private func perform(_ action: Action) {
         switch action {
         case .report(let index, let reason):
+            control?.publish(.state, name(index), reason.sentence, reason: reason)
             switch reason.state {
             case .on: log.notice("\(name(index)): \(reason.sentence)")
             case .starting: log.debug("\(name(index)): \(reason.sentence)")
@@ -210,10 +211,12 @@ public final class Agent {
                 try reactor.watch(descriptor, .read) { [unowned self] in readAddresses(of: index) }
             }
             log.debug("\(name(index)): done: \(step.name.rawValue)")
+            control?.publish(.step, name(index), step.name.rawValue)
             if case .uplinkLink = result, let note = instance.uplinkNote { log.notice("\(name(index)): \(note)") }
             queue.append(.done(step, result, uplink: index))
         } catch {
             log.log(level: step.isUndoing ? .debug : .warning, "\(name(index)): \(step.name.rawValue): \(error)")
+            control?.publish(.failure, name(index), "\(step.name.rawValue): \(error)")
             queue.append(.failed(step, "\(error)", uplink: index))
         }
         if step == .closeNamespace { instances[index] = nil }
@@ -221,37 +224,6 @@ public final class Agent {
 
     private func name(_ index: Int) -> String {
         machine.host.links[index]?.name ?? "link \(index)"
-    }
-
-    // MARK: Control
-
-    private func answer(_ request: ControlServer.Request) -> [UInt8] {
-        func refuse(_ error: String, _ parameters: [String: String] = [:]) -> [UInt8] {
-            Varlink.encode(Varlink.Failure(error: error, parameters: parameters))
-        }
-        switch request.method {
-        case ControlInterface.status: return Varlink.encode(Varlink.Reply(parameters: status))
-        case ControlInterface.renew:
-            guard let call = try? Varlink.decode(Varlink.Call<Varlink.OneInterface>.self, from: request.message),
-                let name = call.parameters?.interface
-            else { return refuse(ControlInterface.invalidParameter, ["parameter": "interface"]) }
-            guard request.isPrivileged else { return refuse(ControlInterface.permissionDenied) }
-            guard let index = machine.uplinks.first(where: { $0.value.uplink?.name == name })?.key else {
-                return refuse(ControlInterface.unknownInterface, ["interface": name])
-            }
-            take(.renew(uplink: index))
-            return Varlink.encode(Varlink.Reply(parameters: Varlink.None()))
-        default: return refuse(ControlInterface.methodNotFound, ["method": request.method])
-        }
-    }
-
-    private var status: AgentStatus {
-        let now = BootInstant.now
-        return AgentStatus(
-            version: Version.text, pid: Int(getpid()), uptimeSeconds: Int((now - started) / .seconds(1)),
-            interfaces: machine.uplinks.sorted { $0.key < $1.key }.compactMap { index, uplink in
-                InterfaceStatus(uplink, instances[index], now: now)
-            })
     }
 }
 
