@@ -26,7 +26,8 @@ final class ControlService {
     func publish(_ kind: AgentEvent.Kind, _ interface: String, _ text: String, reason: Reason? = nil) {
         guard server.hasSubscribers else { return }
         let event = AgentEvent(
-            time: Self.wallClock, interface: interface, kind: kind, state: reason?.state, code: reason?.code, text: text)
+            time: Self.wallClock, interface: interface, kind: kind, state: reason?.state, code: reason?.code, text: text
+        )
         server.publish(Self.reply(event))
     }
 
