@@ -61,7 +61,9 @@ extension Translator {
             sourceHigh: header.destinationHigh, sourceLow: header.destinationLow, destinationHigh: header.sourceHigh,
             destinationLow: header.sourceLow)
         let pseudo = Checksum.pseudoHeader(length: reply.payloadLength, nextHeader: IPProtocol.icmpv6)
-        ICMPHeader.store(answer.type, answer.code, answer.word, into: &buffer, message..<messageEnd, plus: reply.addressWords + pseudo)
+        ICMPHeader.store(
+            answer.type, answer.code, answer.word, into: &buffer, message..<messageEnd,
+            plus: reply.addressWords + pseudo)
         let start = message - IPv6Header.size
         reply.store(into: &buffer, at: start)
         Offload().store(into: &buffer, at: start - Offload.size)

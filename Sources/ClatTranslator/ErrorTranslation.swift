@@ -26,7 +26,8 @@ struct ErrorTranslation {
         let start = Offload.size + IPv6Header.size
         let content = start + ICMPHeader.size
         // Packet Too Big and Parameter Problem have no extensions in ICMPv6 (RFC 4884 section 4).
-        var extensions = Int32(head.type) <= ICMP6_DST_UNREACH || Int32(head.type) == ICMP6_TIME_EXCEEDED
+        var extensions =
+            Int32(head.type) <= ICMP6_DST_UNREACH || Int32(head.type) == ICMP6_TIME_EXCEEDED
             ? body.extensions : nil
         var room = Self.limit - IPv6Header.size - ICMPHeader.size
         if let count = extensions?.count {
@@ -94,7 +95,8 @@ struct ErrorTranslation {
             end = padded + extensionLength
             if identify {
                 NodeIdentification.append(
-                    header.sourceHigh, header.sourceLow, into: &frame, structure: padded..<end, isNew: extensions == nil)
+                    header.sourceHigh, header.sourceLow, into: &frame, structure: padded..<end, isNew: extensions == nil
+                )
             }
             attribute = UInt32((padded - content) / 4) << 16
         }
@@ -102,7 +104,8 @@ struct ErrorTranslation {
             switch head.rest {
             case .unused: attribute
             case .mtu:
-                try PathMTU.toIPv4(message.load32(4), embeddedIsFragment: embedded.isFragment, configuration) | attribute
+                try PathMTU.toIPv4(message.load32(4), embeddedIsFragment: embedded.isFragment, configuration)
+                    | attribute
             case .pointer(let pointer): UInt32(pointer) << 24 | attribute
             }
         var outer = outer

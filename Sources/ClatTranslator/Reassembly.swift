@@ -43,7 +43,9 @@ extension Translator {
     ) throws(Refusal) {
         let head = Reassembler.Head(trafficClass: header.trafficClass, hopLimit: header.hopLimit)
         let key = Reassembler.Key(header, fragment)
-        guard let (entry, length) = try reassembler.add(key, fragment, payload, head, now: now, counters) else { return }
+        guard let (entry, length) = try reassembler.add(key, fragment, payload, head, now: now, counters) else {
+            return
+        }
         let headers = IPv6Header.size + IPv6Header.fragmentHeaderSize
         var header = header
         header.nextHeader = IPProtocol.fragment

@@ -47,6 +47,9 @@ extension Translator {
             return try translateICMP(&buffer, payload, header, &result, mapping, offload, &sink)
         }
         let pieceMTU = try pieceMTU(header, payload, offload, buffer.bytes)
+        if pieceMTU != nil, offload.needsChecksum {
+            offload.finishChecksum(&buffer, packet: start..<payload.upperBound)
+        }
         if fragment?.offset ?? 0 == 0 {
             try Transport.adaptChecksum(
                 &buffer, payload, result, delta: mapping.deltaToIPv6(result, remote: header.destination),
@@ -117,7 +120,9 @@ extension Translator {
     ) throws(Refusal) -> Int? {
         var size = payload.count &+ IPv6Header.size
         if header.isFragment { size &+= IPv6Header.fragmentHeaderSize }
-        if offload.isGSO { size = IPv6Header.size &+ Transport.segmentSize(header.protocolNumber, payload, offload, bytes) }
+        if offload.isGSO {
+            size = IPv6Header.size &+ Transport.segmentSize(header.protocolNumber, payload, offload, bytes)
+        }
         let mayFragment = header.mayFragment && !offload.isGSO
         guard size > (mayFragment ? configuration.lowestIPv6MTU : configuration.ipv6MTU) else { return nil }
         guard !mayFragment else { return configuration.lowestIPv6MTU }

@@ -53,6 +53,9 @@ extension Translator {
                 &buffer, payload, result, upper.fragment, pieceMTU, result.totalLength, Offload(), &sink)
         }
         let pieceMTU = try pieceMTU(upper, payload, offload, buffer.bytes, packetLength: end &- start)
+        if pieceMTU != nil, offload.needsChecksum {
+            offload.finishChecksum(&buffer, packet: start..<payload.upperBound)
+        }
         if upper.fragment?.offset ?? 0 == 0 {
             try Transport.adaptChecksum(
                 &buffer, payload, upper.protocolNumber, delta: mapping.deltaToIPv4(header, remote: remote),
@@ -161,7 +164,9 @@ extension Translator {
     /// Octets of the IPv4 packet, or of each segment of a super-packet.
     @inline(__always)
     func resultSize(_ upper: UpperLayer, _ payload: Range<Int>, _ offload: Offload, _ bytes: RawSpan) -> Int {
-        if offload.isGSO { return IPv4Header.size &+ Transport.segmentSize(upper.protocolNumber, payload, offload, bytes) }
+        if offload.isGSO {
+            return IPv4Header.size &+ Transport.segmentSize(upper.protocolNumber, payload, offload, bytes)
+        }
         return IPv4Header.size &+ payload.count
     }
 

@@ -6,7 +6,7 @@ import pathlib
 import signal
 import subprocess
 
-from namespace import wait_until
+from namespace import PATIENCE, wait_until
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 
@@ -43,7 +43,8 @@ class Agent:
         return json.loads(self.status_text("--json"))
 
     def interface(self, name="eth0"):
-        """The part of the status that is about one uplink; None while the agent does not know it or does not answer yet."""
+        """The part of the status that is about one uplink; None while the agent does not know it or does not answer
+        yet."""
         if self.process.poll() is not None:
             raise AssertionError(f"the agent ended with {self.process.returncode}:\n{self.log}")
         try:
@@ -64,12 +65,12 @@ class Agent:
 
     def wait(self, timeout=20.0):
         """Waits until it ends by itself; its exit status."""
-        return self.process.wait(timeout)
+        return self.process.wait(timeout * PATIENCE)
 
     def stop(self, timeout=20.0):
         """SIGTERM; its exit status."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout)
+        return self.process.wait(timeout * PATIENCE)
 
     def kill(self):
         """SIGKILL."""

@@ -1,6 +1,8 @@
-"""What crosses an interface: a packet socket and a thread, ready when `Capture` returns, so that no first packet is missed.
+"""What crosses an interface: a packet socket and a thread, ready when `Capture` returns, so that no first packet is
+missed.
 
-Made for tests that look at some hundred packets; a thread in Python does not keep up with a bulk transfer (see `dropped`).
+Made for tests that look at some hundred packets; a thread in Python does not keep up with a bulk transfer (see
+`dropped`).
 """
 
 import dataclasses
@@ -84,7 +86,8 @@ class Frame:
         if self.is_ipv6 or self.is_ipv4:
             kind = "" if self.icmpv6_type is None else f" type {self.icmpv6_type}"
             target = "" if self.target is None else f" target {self.target}"
-            return f"{self.source} > {self.destination} protocol {self.protocol}{kind}{target} length {len(self.octets)}"
+            path = f"{self.source} > {self.destination}"
+            return f"{path} protocol {self.protocol}{kind}{target} length {len(self.octets)}"
         return f"ethertype {self.ethertype:04x} length {len(self.octets)}"
 
 
@@ -111,7 +114,8 @@ class Capture:
                     self.frames.append(frame)
 
     def stop(self):
-        """Ends the capture and returns its frames; `dropped` then tells how many more there were than could be taken."""
+        """Ends the capture and returns its frames; `dropped` then tells how many more there were than could be
+        taken."""
         if not self._stopping:
             self._stopping = True
             self._thread.join()

@@ -9,13 +9,16 @@ from lab import Lab
 
 
 def pytest_collection_modifyitems(items):
-    """Tests that start the agent wait for it to be built, and say so; CLAT_REQUIRE_AGENT=1 makes its absence a failure."""
-    if agent.binary().exists() or os.environ.get("CLAT_REQUIRE_AGENT") == "1":
+    """Says what is not tested for want of root or of the built agent; CLAT_REQUIRE_AGENT=1 makes both a failure."""
+    if os.environ.get("CLAT_REQUIRE_AGENT") == "1":
         return
-    skip = pytest.mark.skip(reason=f"no agent: {agent.binary()} is not built")
+    no_root = pytest.mark.skip(reason="needs root, or unshare --user --map-root-user --net --mount")
+    no_agent = pytest.mark.skip(reason=f"no agent: {agent.binary()} is not built")
     for item in items:
-        if item.get_closest_marker("agent"):
-            item.add_marker(skip)
+        if os.geteuid() != 0:
+            item.add_marker(no_root)
+        elif item.get_closest_marker("agent") and not agent.binary().exists():
+            item.add_marker(no_agent)
 
 
 def pytest_configure(config):

@@ -3,8 +3,9 @@
     with Lab() as lab:
         lab.laptop.run(["ping", "-c1", synthesise(lab.site.pref64, lab.SERVER)], check=True)
 
-See README.md for the drawing. By hand: `python3 Tests/Lab/lab.py shell`; what killed runs left: `python3 Tests/Lab/lab.py clean`.
-Needs root or `unshare --user --map-root-user --net --mount`; touches nothing but namespaces named `clatlab-PID-...`.
+See README.md for the drawing. By hand: `python3 Tests/Lab/lab.py shell`; what killed runs left goes by
+`python3 Tests/Lab/lab.py clean`. Needs root or `unshare --user --map-root-user --net --mount`; touches nothing but
+namespaces named `clatlab-PID-...`.
 """
 
 import atexit
@@ -32,8 +33,8 @@ _serial = 0
 
 class Lab:
     """The network, up from construction to `close`. `pref64` is the NAT64's prefix; the routers advertise it unless
-    `advertise` is False, and then all but PREF64. `host_dad` makes the laptop's kernel do DAD for its own addresses, which
-    costs two seconds and matters to few tests."""
+    `advertise` is False, and then all but PREF64. `host_dad` makes the laptop's kernel do DAD for its own addresses,
+    which costs two seconds and matters to few tests."""
 
     SERVER = "198.51.100.10"
     SERVERS = ["198.51.100.10", "203.0.113.10", "198.51.100.53"]
@@ -71,9 +72,12 @@ class Lab:
         # A switch has no addresses and says nothing.
         self.switch.sysctl(ipv6__conf__all__disable_ipv6=1, ipv6__conf__default__disable_ipv6=1)
         with contextlib.suppress(FileNotFoundError):
-            # Where the kernel has br_netfilter built in, a bridge would look into IP packets and drop what it finds malformed.
-            self.switch.sysctl(**{f"bridge__bridge-nf-call-{what}": 0 for what in ("arptables", "iptables", "ip6tables")})
-        self.internet.sysctl(ipv6__conf__all__disable_ipv6=1, ipv6__conf__default__disable_ipv6=1, ipv4__icmp_ratelimit=0)
+            # Where the kernel has br_netfilter built in, a bridge would look into IP packets and drop what it finds
+            # malformed.
+            for table in ("arptables", "iptables", "ip6tables"):
+                self.switch.sysctl(**{f"bridge__bridge-nf-call-{table}": 0})
+        self.internet.sysctl(
+            ipv6__conf__all__disable_ipv6=1, ipv6__conf__default__disable_ipv6=1, ipv4__icmp_ratelimit=0)
         self.internet.ip("link set lo up\n" + "\n".join(f"addr add {address}/32 dev lo" for address in self.SERVERS))
         servers = self.internet.popen(
             [sys.executable, "-B", _HERE / "servers.py", *self.SERVERS], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -92,9 +96,10 @@ class Lab:
 
     def _add_link(self, site, uplink, hardware_address):
         # No snooping: in a switch without a querier it would only lose multicast.
+        bridge = f"lan{site.suffix}"
         self.switch.ip(f"""
-            link add lan{site.suffix} up type bridge mcast_snooping 0
-            link add laptop{site.suffix} master lan{site.suffix} up type veth peer name {uplink} netns {self.laptop.name}
+            link add {bridge} up type bridge mcast_snooping 0
+            link add laptop{site.suffix} master {bridge} up type veth peer name {uplink} netns {self.laptop.name}
         """)
         self.laptop.ip(f"""
             link set lo up
@@ -137,7 +142,8 @@ class Lab:
         return site.attach_router(self.switch, router)
 
     def add_host(self, name="host", site=None):
-        """Puts one more host on an uplink's link, interface `eth0`; an empty namespace, up, with what its kernel gets from RAs."""
+        """Puts one more host on an uplink's link, interface `eth0`; an empty namespace, up, with what its kernel gets
+        from RAs."""
         site = site or self.site
         host, = self._create(name)
         self.switch.ip(f"link add {name} master lan{site.suffix} up type veth peer name eth0 netns {host.name}")
@@ -151,12 +157,14 @@ class Lab:
         query = ["dig", f"@{site.resolver}", "+short", "+time=1", "+tries=1", "www.example.com", "A"]
         wait_until(lambda: self.SERVER in self.laptop.run(query).stdout, what="the DNS64")
 
-    def agent(self, *arguments, wrapper=(), again=None):
-        """Starts the agent in the laptop, for the uplink unless `arguments` say otherwise. `again` is an agent whose runtime
-        directory this one takes too."""
+    def agent(self, *arguments, interfaces=None, wrapper=(), again=None):
+        """Starts `clat-agent run` in the laptop for `interfaces`, by default the uplink; none at all names none.
+        `again` is an agent whose runtime directory this one takes over; `wrapper` are words before the command."""
         self._agents += 1
         directory = again.runtime_directory if again else self.directory / f"agent-{self._agents}"
-        return Agent(self.laptop, directory, *(arguments or ("--interface", self.uplink)), wrapper=wrapper)
+        for interface in (self.uplink,) if interfaces is None else interfaces:
+            arguments += ("--interface", interface)
+        return Agent(self.laptop, directory, *arguments, wrapper=wrapper)
 
     def capture(self, where, interface, matching=lambda frame: True):
         """See `Capture`."""
@@ -207,7 +215,8 @@ def _owner_is_gone(name):
 
 
 def clean():
-    """Removes what labs left whose process is gone: their processes, namespaces and files. Returns the namespaces' names."""
+    """Removes what labs left whose process is gone: their processes, namespaces and files. Returns the namespaces'
+    names."""
     names = [name for name in _names() if _owner_is_gone(name)]
     namespace.remove(names)
     for directory in pathlib.Path(tempfile.gettempdir()).glob(PREFIX + "*"):
@@ -229,11 +238,14 @@ def main(arguments):
     with Lab() as lab:
         command = arguments[1:] or [os.environ.get("SHELL", "/bin/sh")]
         if not arguments[1:]:
-            print(f"You are in the laptop. PREF64 {lab.site.pref64}; the Internet's server is {lab.SERVER}, from here\n"
-                  f"{synthesise(lab.site.pref64, lab.SERVER)}. The others: ip -n {lab.prefix}router ... (switch, core, nat64, "
-                  "internet).\nThe lab goes when you leave.")
+            print(f"You are in the laptop. PREF64 {lab.site.pref64}; the Internet's server is {lab.SERVER}, by IPv6\n"
+                  f"{synthesise(lab.site.pref64, lab.SERVER)}. The other namespaces: ip -n {lab.prefix}router ...\n"
+                  "(switch, core, nat64, internet). The lab goes when you leave.")
         return lab.laptop.popen(command, stdin=None, env=os.environ | lab.environment()).wait()
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except PermissionError as error:
+        sys.exit(str(error))

@@ -1,8 +1,8 @@
 """Network namespaces as objects: enter one, run a command in it, end what runs in it.
 
 Needs root, or `unshare --user --map-root-user --net --mount`. A command is started by a thread that has entered the
-namespace, so it costs one fork and exec, and no `ip netns exec`: in an emulated machine every exec takes a tenth of a second.
-The namespaces have names (`ip netns list` shows them), so that a person can look into them with `ip -n NAME`.
+namespace, so it costs one fork and exec, and no `ip netns exec`: in an emulated machine every exec takes a tenth of a
+second. The namespaces have names (`ip netns list` shows them), so that a person can look into them with `ip -n NAME`.
 """
 
 import contextlib
@@ -15,6 +15,8 @@ import subprocess
 import time
 
 NETNS = pathlib.Path("/run/netns")
+# Every timeout is multiplied by this: an emulated machine needs 5.
+PATIENCE = float(os.environ.get("CLAT_LAB_PATIENCE", "1"))
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _CLONE_NEWNET = 0x40000000  # os.CLONE_NEWNET came with Python 3.12
@@ -27,13 +29,13 @@ def _setns(descriptor):
 
 def wait_until(predicate, timeout=10.0, interval=0.02, what="the condition"):
     """Calls `predicate` until it returns something true, and returns that; TimeoutError names `what`."""
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + timeout * PATIENCE
     while True:
         value = predicate()
         if value:
             return value
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{what}: not within {timeout} s")
+            raise TimeoutError(f"{what}: not within {timeout * PATIENCE:g} s")
         time.sleep(interval)
 
 
@@ -68,9 +70,9 @@ class Namespace:
 
     def popen(self, command, **options):
         """Starts `command` in the namespace; text streams, standard input empty unless told otherwise."""
-        options.setdefault("stdin", subprocess.DEVNULL)
         with self.entered():
-            return subprocess.Popen([str(word) for word in command], text=True, **options)
+            return subprocess.Popen(
+                [str(word) for word in command], **({"stdin": subprocess.DEVNULL, "text": True} | options))
 
     def run(self, command, timeout=60, check=False, stdin=None, **options):
         """Runs `command` to its end; the result has returncode, stdout and stderr (text).
@@ -81,7 +83,7 @@ class Namespace:
         options["stdin"] = subprocess.DEVNULL if stdin is None else subprocess.PIPE
         with self.popen(command, **options) as process:
             try:
-                output, errors = process.communicate(stdin, timeout=timeout)
+                output, errors = process.communicate(stdin, timeout=timeout * PATIENCE)
             except BaseException:
                 process.kill()
                 raise
@@ -90,7 +92,8 @@ class Namespace:
         return subprocess.CompletedProcess(command, process.returncode, output, errors)
 
     def ip(self, commands):
-        """Runs lines of `ip` commands (without the word `ip`) as one batch; IPv4 and IPv6 addresses are told by their looks."""
+        """Runs lines of `ip` commands (without the word `ip`) as one batch; IPv4 and IPv6 addresses are told by their
+        looks."""
         lines = "\n".join(line.strip() for line in commands.strip().splitlines())
         return self.run(["ip", "-batch", "-"], check=True, stdin=lines + "\n")
 
@@ -100,7 +103,8 @@ class Namespace:
             return socket.socket(*arguments)
 
     def read(self, path):
-        """The text of a file under /proc as this namespace sees it (`net/if_inet6` stands for /proc/thread-self/net/if_inet6)."""
+        """The text of a file under /proc as this namespace sees it (`net/if_inet6` stands for
+        /proc/thread-self/net/if_inet6)."""
         with self.entered():
             return pathlib.Path("/proc/thread-self", path).read_text()
 
@@ -137,7 +141,8 @@ def create(names):
 
 
 def remove(names):
-    """Ends by SIGKILL every process that runs in the namespaces, then removes them. Names that do not exist are no error."""
+    """Ends by SIGKILL every process that runs in the namespaces, then removes them. Names that do not exist are no
+    error."""
     identities = set()
     for name in names:
         with contextlib.suppress(OSError):
@@ -164,7 +169,10 @@ def is_alive(process):
 
 
 def prepare():
-    """Makes /run/netns usable. In a user namespace it gets a tmpfs of its own, so that no trace is left on the machine."""
+    """Makes /run/netns usable. In a user namespace it gets a tmpfs of its own, so that no trace is left on the
+    machine."""
+    if os.geteuid() != 0:
+        raise PermissionError("the lab needs root, or unshare --user --map-root-user --net --mount")
     if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
         raise PermissionError("the lab's NAT64 needs to read and write /dev/net/tun, which this user may not")
     if pathlib.Path("/proc/self/uid_map").read_text().split() == ["0", "0", "4294967295"]:

@@ -1,14 +1,15 @@
 """The parts of the lab's IPv6-only networks: routers on a link, and the sites they belong to.
 
-A site is one operator: a router on the laptop's link, an IPv6-only router in the core, and a NAT64. Sites are numbered from 0;
-every address follows from that number and is a documentation address (RFC 3849, RFC 9637, RFC 5737).
+A site is one operator: a router on the laptop's link, an IPv6-only router in the core, and a NAT64. Sites are numbered
+from 0; every address follows from that number and is a documentation address (RFC 3849, RFC 9637, RFC 5737).
 """
 
 import ipaddress
 
 import ra
 
-# Not the well-known 64:ff9b::/96: tayga refuses that prefix for addresses which are not global, and all of ours are such.
+# Not the well-known 64:ff9b::/96: tayga refuses that prefix for addresses which are not global, and all of ours are
+# such.
 PREF64 = ["2001:db8:64::/96", "2001:db8:65::/96"]
 # One prefix for each length of RFC 6052, to choose from.
 PREF64_BY_LENGTH = {
@@ -56,8 +57,8 @@ class Router:
         self.advertiser = ra.Advertiser(self.namespace, "lan")
 
     def advertisement(self, pref64=(), extra=(), **fields):
-        """An advertisement as this router sends it: link-layer address, MTU, the link's prefix, RDNSS; then `pref64`, a list of
-        prefixes, and `extra`, a list of options."""
+        """An advertisement as this router sends it: link-layer address, MTU, the link's prefix, RDNSS; then `pref64`, a
+        list of prefixes, and `extra`, a list of options."""
         options = [
             ra.source_link_layer_address(self.hardware_address), ra.mtu(1500), ra.prefix_information(self.site.lan),
             ra.rdnss([self.site.resolver]), *(ra.pref64(prefix) for prefix in pref64), *extra]
@@ -94,12 +95,14 @@ class Site:
         self.core, self.nat64 = core, nat64
         self.routers = [Router(router, self, 1)]
         for namespace in (router, core, nat64):
-            # The lab's own addresses need no second of DAD, and no error may fall to a rate limit where a test counts hops.
+            # The lab's own addresses need no second of DAD, and no error may fall to a rate limit where a test counts
+            # hops.
             namespace.sysctl(
                 ipv6__conf__all__accept_dad=0, ipv6__conf__default__accept_dad=0, ipv6__conf__all__forwarding=1,
                 ipv6__icmp__ratelimit=0)
         nat64.sysctl(ipv4__ip_forward=1, ipv4__icmp_ratelimit=0)
-        switch.ip(f"link add router{self.suffix} master lan{self.suffix} up type veth peer name lan netns {router.name}")
+        switch.ip(f"link add router{self.suffix} master lan{self.suffix} up type veth "
+                  f"peer name lan netns {router.name}")
         core.ip(f"""
             link set lo up
             link add lan type veth peer name core netns {router.name}
@@ -152,7 +155,8 @@ class Site:
         """)
 
     def attach_router(self, switch, namespace):
-        """Joins a further router (an empty namespace) to the site's link and core; silent until it is told to advertise."""
+        """Joins a further router (an empty namespace) to the site's link and core; silent until it is told to
+        advertise."""
         number = len(self.routers) + 1
         router = Router(namespace, self, number)
         link = ipaddress.IPv6Network(f"2001:db8:f{self.number + 1}:{number + 1}::/64")
@@ -177,8 +181,8 @@ class Site:
         self.nat64.ip(f"link set core mtu {mtu}")
 
     def start_dns64(self, directory):
-        """Starts Debian's unbound as DNS64 on the router, at the address that RDNSS names. It asks the Internet's DNS server
-        through the NAT64, as the router has no IPv4."""
+        """Starts Debian's unbound as DNS64 on the router, at the address that RDNSS names. It asks the Internet's DNS
+        server through the NAT64, as the router has no IPv4."""
         self.router.namespace.ip(f"addr add {self.resolver}/64 dev lan nodad")
         configuration = directory / f"unbound{self.suffix}.conf"
         configuration.write_text(f"""

@@ -1,8 +1,9 @@
 """Router Advertisements (RFC 4861 section 4.2): their bytes, and the small process that sends them.
 
-The classes and functions build packets from the IPv6 header on, so that a test decides about every byte: source, hop limit,
-checksum, option lengths. `Advertiser` runs this very file as a process in a router's namespace and talks to it by lines of
-JSON. The process knows nothing of the packets: it sends what it was given, periodically and in answer to each Router Solicitation.
+The classes and functions build packets from the IPv6 header on, so that a test decides about every byte: source, hop
+limit, checksum, option lengths. `Advertiser` runs this very file as a process in a router's namespace and talks to it
+by lines of JSON. The process knows nothing of the packets: it sends what it was given, periodically and in answer to
+each Router Solicitation.
 """
 
 import dataclasses
@@ -42,7 +43,8 @@ def prefix_information(prefix, valid=86400, preferred=14400, on_link=True, auton
     """RFC 4861 section 4.6.2; lifetimes in seconds; `flags` adds bits to the octet that holds L and A."""
     network = ipaddress.IPv6Network(prefix)
     bits = (0x80 if on_link else 0) | (0x40 if autonomous else 0) | flags
-    return option(3, struct.pack("!BBIII", network.prefixlen, bits, valid, preferred, 0) + network.network_address.packed)
+    fields = struct.pack("!BBIII", network.prefixlen, bits, valid, preferred, 0)
+    return option(3, fields + network.network_address.packed)
 
 
 def mtu(value):
@@ -119,7 +121,8 @@ class Advertiser:
         return json.loads(self._process.stdout.readline())
 
     def advertise(self, *advertisements, interval=60.0):
-        """From now on sends these (RouterAdvertisement or bytes): at once, every `interval` seconds, and when solicited.
+        """From now on sends these (RouterAdvertisement or bytes): at once, every `interval` seconds, and when
+        solicited.
 
         None at all makes the router silent.
         """

@@ -1,7 +1,9 @@
 """The IPv4-only host of the lab's Internet, one process: HTTP, echo, discard and DNS servers on every address it has.
 
-* HTTP, port 80: `GET /SIZE` (`/100M`, `/1G`, `/4096`; suffixes k, M, G are powers of 1000) is that many octets of `content`;
-  `GET /whoami` says as whom we see the client ("address port"); `PUT` or `POST` anywhere answers {"size", "sha256"} as JSON.
+* HTTP, port 80: `GET /SIZE` (`/100M`, `/1G`, `/4096`; suffixes k, M, G are powers of 1000) is that many octets of
+  `content`;
+  `GET /whoami` says as whom we see the client ("address port"); `PUT` or `POST` anywhere answers {"size", "sha256"} as
+  JSON.
 * TCP and UDP port 7 send everything back; TCP port 9 swallows everything.
 * DNS, UDP and TCP port 53: the names in `ZONE`, NODATA for their other types, NXDOMAIN for the rest.
 """
@@ -34,8 +36,8 @@ ZONE = {
 
 
 def content(size):
-    """`size` octets in pieces, the same for all time. Each piece begins with its number and is turned by it, so that a piece
-    that is lost, doubled or out of place changes the hash."""
+    """`size` octets in pieces, the same for all time. Each piece begins with its number and is turned by it, so that a
+    piece that is lost, doubled or out of place changes the hash."""
     number = 0
     while size > 0:
         turn = number * 1009 % _BLOCK
@@ -127,7 +129,8 @@ def _record_data(kind, value):
 
 
 def dns_answer(query, limit):
-    """The answer to a DNS query (RFC 1035 section 4), truncated to its question if longer than `limit` octets; None for rubbish."""
+    """The answer to a DNS query (RFC 1035 section 4), truncated to its question if longer than `limit` octets; None for
+    rubbish."""
     try:
         identity, flags, questions = struct.unpack_from("!HHH", query)
         labels, position = [], 12

@@ -1,14 +1,18 @@
 """The whole network configuration of a namespace as text, so that two moments can be compared.
 
-One line per fact: links (every attribute but counters), addresses and multicast memberships, routes of all tables, rules, permanent
-and proxy neighbours, next hops, ids of peer namespaces, queueing disciplines, all net.* sysctls, the nftables rules.
-Left out is only what changes by itself: lifetimes that count down, the dynamic neighbour cache, counters.
+One line per fact: links (every attribute but counters), addresses and multicast memberships, routes of all tables,
+rules, permanent and proxy neighbours, next hops, ids of peer namespaces, queueing disciplines, all net.* sysctls, the
+nftables rules. Left out is only what changes by itself: lifetimes that count down, the dynamic neighbour cache,
+counters.
 """
 
 import collections
 import json
 import os
 import pathlib
+import time
+
+from namespace import PATIENCE
 
 _COMMANDS = """link show
 address show
@@ -28,17 +32,17 @@ _MOVING = {"valid_life_time", "preferred_life_time", "expires", "used", "age"}
 _SYSCTLS_THAT_COUNT = {"net.netfilter.nf_conntrack_count"}
 
 
-def take(namespace):
+def take(space):
     """The snapshot of a namespace: a sorted list of lines."""
     lines = []
     for family, commands in [("", _COMMANDS), ("6", _COMMANDS_IPV6)]:
-        batch = namespace.run(["ip", *(["-6"] if family else []), "-json", "-details", "-batch", "-"],
+        batch = space.run(["ip", *(["-6"] if family else []), "-json", "-details", "-batch", "-"],
                               stdin=commands, check=True)
         for command, objects in zip(commands.splitlines(), _documents(batch.stdout), strict=True):
             lines += _describe(command.split()[0] + family, objects)
-    lines += _describe("qdisc", json.loads(namespace.run(["tc", "-json", "qdisc", "show"], check=True).stdout or "[]"))
-    lines += [f"nft {line.strip()}" for line in namespace.run(["nft", "list", "ruleset"], check=True).stdout.splitlines()]
-    lines += _sysctls(namespace)
+    lines += _describe("qdisc", json.loads(space.run(["tc", "-json", "qdisc", "show"], check=True).stdout or "[]"))
+    lines += [f"nft {line.strip()}" for line in space.run(["nft", "list", "ruleset"], check=True).stdout.splitlines()]
+    lines += _sysctls(space)
     return sorted(lines)
 
 
@@ -47,6 +51,16 @@ def difference(before, after):
     old, new = collections.Counter(before), collections.Counter(after)
     changes = [(line, "-") for line in (old - new).elements()] + [(line, "+") for line in (new - old).elements()]
     return [f"{sign} {line}" for line, sign in sorted(changes)]
+
+
+def wait_for(space, wanted, timeout=5.0):
+    """Waits until the namespace is as the snapshot says; AssertionError names what differs. The kernel removes a
+    namespace and the devices in it a moment after its last process has gone, so this is no instant."""
+    deadline = time.monotonic() + timeout * PATIENCE
+    while changes := difference(wanted, take(space)):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{space.name} is not what it was:\n" + "\n".join(changes))
+        time.sleep(0.05)
 
 
 def _documents(text):
@@ -66,12 +80,16 @@ def _describe(kind, objects):
             name = fact.pop("ifname")
             lines += [f"link {name} {key} {json.dumps(value, sort_keys=True)}" for key, value in fact.items()]
         elif kind == "address":
-            lines += [f"address {fact['ifname']} {json.dumps(item, sort_keys=True)}" for item in fact.get("addr_info", [])]
+            lines += _items(kind, fact["ifname"], fact.get("addr_info", []))
         elif kind == "maddress":
-            lines += [f"maddress {fact['ifname']} {json.dumps(item, sort_keys=True)}" for item in fact["maddr"]]
+            lines += _items(kind, fact["ifname"], fact["maddr"])
         else:
             lines.append(f"{kind} {json.dumps(fact, sort_keys=True)}")
     return lines
+
+
+def _items(kind, interface, items):
+    return [f"{kind} {interface} {json.dumps(item, sort_keys=True)}" for item in items]
 
 
 def _still(value):
@@ -84,9 +102,9 @@ def _still(value):
     return value
 
 
-def _sysctls(namespace):
+def _sysctls(space):
     lines = []
-    with namespace.entered():
+    with space.entered():
         for directory, _, files in os.walk("/proc/sys/net"):
             for file in files:
                 path = pathlib.Path(directory, file)

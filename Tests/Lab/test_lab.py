@@ -44,7 +44,8 @@ def test_synthesised_addresses_are_those_of_the_rfc(prefix, address):
 
 def test_an_advertisement_has_the_octets_it_should():
     advertisement = ra.RouterAdvertisement(
-        options=[ra.pref64("64:ff9b::/96", lifetime=1800), ra.mtu(1480), ra.source_link_layer_address("02:00:00:00:00:01")],
+        options=[
+            ra.pref64("64:ff9b::/96", lifetime=1800), ra.mtu(1480), ra.source_link_layer_address("02:00:00:00:00:01")],
         preference="high", other=True)
     assert advertisement.packet().hex(" ") == (
         "60 00 00 00 00 30 3a ff "  # version 6, 48 octets, ICMPv6, hop limit 255

@@ -59,6 +59,11 @@ public struct AgentMachine: Hashable, Sendable {
         return actions
     }
 
+    /// Of IPv4 default routes that are not ours.
+    private var foreignMetrics: Set<Int> {
+        Set(host.defaultRoutes.filter { !$0.isIPv6 && $0.origin != IPv4Route.origin }.map(\.metric))
+    }
+
     private func surroundings(of index: Int) -> UplinkMachine.Surroundings {
         let others = uplinks.filter { $0.key != index }.values
         return UplinkMachine.Surroundings(
@@ -66,10 +71,12 @@ public struct AgentMachine: Hashable, Sendable {
             takenAddresses: others.reduce(into: []) { taken, other in
                 taken.formUnion(other.standing.ipv4s)
                 taken.formUnion(other.standing.translator?.mappings.map(\.ipv4) ?? [])
+                if other.isWanted, let target = other.target { taken.formUnion(target.ipv4s) }
             },
-            takenMetrics: Set(
-                others.compactMap(\.standing.route?.metric)
-                    + host.defaultRoutes.filter { !$0.isIPv6 && $0.origin != IPv4Route.origin }.map(\.metric)),
+            takenMetrics: others.reduce(into: foreignMetrics) { taken, other in
+                if let route = other.standing.route { taken.insert(route.metric) }
+                if other.isWanted, let route = other.target?.route { taken.insert(route.metric) }
+            },
             isStopping: isStopping)
     }
 
@@ -91,6 +98,8 @@ public struct AgentMachine: Hashable, Sendable {
             repair(now: now) { uplink in
                 if uplink.standing.hostLink == address.index, case .v4(let ipv4) = address.value {
                     uplink.standing.ipv4s.remove(ipv4)
+                    // The kernel drops routes that prefer the address along with it, and does not tell.
+                    if uplink.standing.route?.source == ipv4 { uplink.standing.route = nil }
                 }
             }
         case .route(let route): host.defaultRoutes.insert(route)
@@ -141,6 +150,18 @@ public struct AgentMachine: Hashable, Sendable {
     /// A link appeared or changed.
     private mutating func take(_ link: Uplink, now: BootInstant) {
         let known = host.links.updateValue(link, forKey: link.index)
+        if !link.isUp {
+            // The kernel drops the IPv4 routes of a link that goes down, and does not tell.
+            host.defaultRoutes = host.defaultRoutes.filter { $0.isIPv6 || $0.index != link.index }
+            if known?.isUp == true {
+                repair(now: now) { uplink in
+                    if uplink.standing.hostLink == link.index {
+                        uplink.standing.route = nil
+                        uplink.fail(.failed(.createHostLink, "somebody set it down"), now: now)
+                    }
+                }
+            }
+        }
         guard link.medium != .loopback, !link.name.hasPrefix(Uplink.hostLinkPrefix) else { return }
         var uplink = uplinks[link.index] ?? UplinkMachine(now: now)
         uplink.uplink = link

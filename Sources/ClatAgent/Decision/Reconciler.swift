@@ -65,6 +65,11 @@ enum Reconciler {
         guard standing.uplinkLink != nil else {
             return .createUplinkLink(parent: target.uplink, wireless: target.wireless)
         }
+        // Mappings that drain are the target's too. What is not has lost its right: somebody else's, invalid, duplicate.
+        if let obsolete = standing.ipv4s.subtracting(target.ipv4s).min() {
+            if let route = standing.route, route.source == obsolete { return .removeIPv4Route(route) }
+            return .removeIPv4Address(obsolete)
+        }
         let address = target.current.ipv6
         guard standing.addresses[address] != nil else { return .addAddress(address) }
         guard standing.hostLink != nil else {
@@ -74,11 +79,6 @@ enum Reconciler {
         // What stood before goes on until the new address can be used: make before break.
         guard standing.addresses[address]?.isUsable == true else { return nil }
         guard let translator = standing.translator else { return .startTranslator(target.translator) }
-        // The host must not send from an address that the translator does not know.
-        if let obsolete = standing.ipv4s.subtracting(target.ipv4s).min() {
-            if let route = standing.route, route.source == obsolete { return .removeIPv4Route(route) }
-            return .removeIPv4Address(obsolete)
-        }
         guard translator == target.translator else { return .updateTranslator(target.translator) }
         guard standing.ipv4s.contains(target.current.ipv4) else { return .addIPv4Address(target.current.ipv4) }
         guard standing.route == target.route else {

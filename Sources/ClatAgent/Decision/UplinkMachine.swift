@@ -21,6 +21,8 @@ public struct UplinkMachine: Hashable, Sendable {
     public internal(set) var refused: [RouterAdvertisementProblem: Int] = [:]
     /// What was last wanted: choices stay as they are while they can.
     public internal(set) var target: Target?
+    /// Whether that is wanted still.
+    var isWanted = false
     /// The step that is under way.
     var inFlight: Step?
     /// Addresses that DAD refused, in a row.
@@ -95,8 +97,6 @@ public struct UplinkMachine: Hashable, Sendable {
             return .failure(Off(.addressesTaken))
         }
         let mtu = knowledge.mtu(linkMTU: uplink.mtu, router: routing.router)
-        var metric = world.host.nativeMetric(of: uplink.index) + 1
-        while world.takenMetrics.contains(metric) { metric += 1 }
         return .success(
             Target(
                 uplink: uplink.index, wireless: uplink.medium == .wireless, hostLinkName: uplink.hostLinkName,
@@ -104,25 +104,36 @@ public struct UplinkMachine: Hashable, Sendable {
                 translator: TranslatorConfiguration(
                     mappings: [current] + draining(besides: current, world), ipv6MTU: mtu),
                 current: current,
-                route: router.map { _ in IPv4Route(metric: metric, mtu: mtu - 20, source: current.ipv4) }))
+                route: router.map { _ in
+                    IPv4Route(metric: chooseMetric(uplink, world), mtu: mtu - 20, source: current.ipv4)
+                }))
     }
 
-    /// The mapping of new flows: what there is of that prefix, with the present PREF64; else one with an IPv4 address
-    /// of its own, so that the flows of the one before can go on; else, where no address is free, with that one's.
+    /// One more than native IPv4 would have there, so that interfaces rank as they do for native traffic; the next free
+    /// one where another CLAT has that. A metric that is held is kept while it is near.
+    private func chooseMetric(_ uplink: Uplink, _ world: Surroundings) -> Int {
+        let least = world.host.nativeMetric(of: uplink.index) + 1
+        if let held = target?.route?.metric, held - least < 8, held >= least, !world.takenMetrics.contains(held) {
+            return held
+        }
+        var metric = least
+        while world.takenMetrics.contains(metric) { metric += 1 }
+        return metric
+    }
+
+    /// The mapping of new flows: what there is of that prefix, with the present PREF64; else one with an IPv4 address of
+    /// its own, so that the flows of the one before can go on; else, where no address is free, with that one's.
     private func chooseMapping(
         prefix: IPv6Prefix, pref64: PREF64, uplink: Uplink, _ world: Surroundings
     ) -> Mapping? {
-        let present = target?.translator.mappings ?? []
-        if var kept = present.first(where: { prefix.contains($0.ipv6) && isUsable($0, world) }) {
-            kept.pref64 = pref64
-            return kept
-        }
-        let all = (1...7).map { IPv4Address(192, 0, 0, $0) }.filter { isFree($0, world) }
+        let free = (1...7).map { IPv4Address(192, 0, 0, $0) }.filter { isFree($0, world) }
         let serving = Set(standing.translator?.mappings.map(\.ipv4) ?? [])
-        guard let ipv4 = all.first(where: { !serving.contains($0) }) ?? all.first else { return nil }
-        return Mapping(
-            ipv4: ipv4, ipv6: chooseAddress(prefix: prefix, ipv4: ipv4, pref64: pref64, uplink: uplink, world),
-            pref64: pref64)
+        let kept = target?.translator.mappings.first { prefix.contains($0.ipv6) && isOurs($0.ipv6, world) }
+        if let kept, free.contains(kept.ipv4) { return Mapping(ipv4: kept.ipv4, ipv6: kept.ipv6, pref64: pref64) }
+        guard let ipv4 = free.first(where: { !serving.contains($0) }) ?? free.first else { return nil }
+        let ipv6 =
+            kept?.ipv6 ?? chooseAddress(prefix: prefix, ipv4: ipv4, pref64: pref64, uplink: uplink, world)
+        return Mapping(ipv4: ipv4, ipv6: ipv6, pref64: pref64)
     }
 
     /// The mappings that were in service and whose addresses are still valid, newest first.
@@ -130,13 +141,14 @@ public struct UplinkMachine: Hashable, Sendable {
         let serving = standing.translator?.mappings ?? []
         return (target?.translator.mappings ?? []).filter { mapping in
             mapping.ipv6 != current.ipv6 && mapping.ipv4 != current.ipv4 && serving.contains(mapping)
-                && isUsable(mapping, world) && knowledge.prefixes.contains { $0.prefix.contains(mapping.ipv6) }
+                && isOurs(mapping.ipv6, world) && isFree(mapping.ipv4, world)
+                && knowledge.prefixes.contains { $0.prefix.contains(mapping.ipv6) }
         }.prefix(Self.drainLimit).map { $0 }
     }
 
-    /// Whether both addresses of a mapping are still ours to use.
-    private func isUsable(_ mapping: Mapping, _ world: Surroundings) -> Bool {
-        isFree(mapping.ipv4, world) && !world.host.has(mapping.ipv6) && standing.addresses[mapping.ipv6] != .duplicate
+    /// Whether a CLAT address is neither the host's own nor another station's.
+    private func isOurs(_ address: IPv6Address, _ world: Surroundings) -> Bool {
+        !world.host.has(address) && standing.addresses[address] != .duplicate
     }
 
     /// Whether an address of 192.0.0.0/29 is nobody else's (RFC 7335; .0 is reserved by RFC 6333).
@@ -171,10 +183,12 @@ public struct UplinkMachine: Hashable, Sendable {
         let newReason: Reason
         switch decide(world, now: now) {
         case .success(let target):
+            isWanted = true
             wanted = target
             self.target = target
             newReason = target.route == nil ? .suspended : .running(target.current.pref64)
         case .failure(let off):
+            isWanted = false
             wanted = nil
             newReason = off.reason
         }
@@ -202,10 +216,12 @@ public struct UplinkMachine: Hashable, Sendable {
         standing.absorb(step, result, now: now)
     }
 
-    /// Takes in that a step failed. An undoing step counts as done; any other takes all down and waits.
+    /// Takes in that a step failed: all is taken down, and built anew after a while. On the way down a step that fails
+    /// counts as done, since what it left goes with the namespace.
     mutating func absorb(failed step: Step, _ text: String, now: BootInstant) {
         inFlight = nil
-        if step.isUndoing { standing.forget(step) } else { fail(.failed(step.name, text), now: now) }
+        if step.isUndoing { standing.forget(step) }
+        if isWanted { fail(.failed(step.name, text), now: now) }
     }
 
     /// Holds everything back for a while: 1 s, 2 s, 4 s ... 64 s.
@@ -238,6 +254,7 @@ public struct UplinkMachine: Hashable, Sendable {
 
     /// Nothing that was known of the network holds any more.
     mutating func forgetNetwork() {
+        isWanted = false
         knowledge = LinkKnowledge()
         target = nil
         dadCounter = 0

@@ -1,0 +1,337 @@
+import ClatBase
+import Testing
+
+@testable import ClatTranslator
+
+extension V6 {
+    /// This packet's piece of a payload, under a Fragment header.
+    func piece(_ payload: [UInt8], _ range: Range<Int>, identification: Int) -> [UInt8] {
+        var copy = self
+        copy.extensions = Self.fragment(
+            next, offset: range.lowerBound, more: range.upperBound < payload.count, identification: identification)
+        copy.next = 44
+        copy.payload = Array(payload[range])
+        return copy.octets
+    }
+}
+
+extension V4 {
+    /// This packet's piece of a payload.
+    func piece(_ payload: [UInt8], _ range: Range<Int>) -> [UInt8] {
+        var copy = self
+        (copy.offset, copy.more) = (range.lowerBound, range.upperBound < payload.count)
+        copy.payload = Array(payload[range])
+        return copy.octets
+    }
+}
+
+@Suite("Fragments")
+struct FragmentTests {
+    @Test(
+        "IPv4 fragments gain a Fragment header; only the first has a checksum to adapt",
+        arguments: AddressTests.embeddings)
+    func outboundFragments(prefix: String, address: String) {
+        var mapping = Mapping.standard
+        mapping.pref64 = .text(prefix)
+        var bench = Bench(.init(mappings: [mapping], ipv6MTU: 1500))
+        let input = V4(destination: IPv4Address(192, 0, 2, 33), identification: 0xbeef)
+        let output = outbound { $0.destination = .text(address) }
+        let (from, to) = (input.udp(pattern(2500)), output.udp(pattern(2500)))
+        for range in [0..<1232, 1232..<2464, 2464..<2508] {
+            #expect(bench.hex(input.piece(from, range)) == hex(output.piece(to, range, identification: 0xbeef)))
+        }
+    }
+
+    @Test("A first fragment of 1232 octets has the octets of standards.md 8.5")
+    func vector() {
+        var bench = Bench()
+        let input = V4(identification: 0xbeef)
+        let output = bench.packets(input.piece(input.udp(pattern(1300)), 0..<1232)).first ?? []
+        #expect(output.count == 1280)
+        #expect(hex(Array(output[4..<7])) == "04d82c")
+        #expect(hex(Array(output[40..<48])) == "110000010000beef")
+        let last = bench.packets(input.piece(input.udp(pattern(1300)), 1232..<1308)).first ?? []
+        #expect(hex(Array(last[40..<48])) == "110004d00000beef")
+    }
+
+    @Test(
+        "IPv6 fragments lose their Fragment header; DF is clear and the identification the low half",
+        arguments: AddressTests.embeddings)
+    func inboundFragments(prefix: String, address: String) {
+        var mapping = Mapping.standard
+        mapping.pref64 = .text(prefix)
+        var bench = Bench(.init(mappings: [mapping], ipv6MTU: 1500))
+        let input = V6(source: .text(address))
+        let output = inbound { ($0.source, $0.identification) = (IPv4Address(192, 0, 2, 33), 0xbeef) }
+        let (from, to) = (input.udp(pattern(2500)), output.udp(pattern(2500)))
+        for range in [0..<1232, 1232..<2464, 2464..<2508] {
+            #expect(bench.hex(input.piece(from, range, identification: 0xabcd_beef)) == hex(output.piece(to, range)))
+        }
+    }
+
+    @Test("Extension headers before a Fragment header are stepped over")
+    func extensionBeforeFragment() {
+        var bench = Bench()
+        var input = V6(next: 60)
+        input.extensions = octets("2c00010400000000") + V6.fragment(50, offset: 8, identification: 7)
+        input.payload = pattern(30)
+        var output = inbound { ($0.number, $0.offset, $0.identification) = (50, 8, 7) }
+        output.payload = pattern(30)
+        #expect(bench.hex(input.octets) == hex(output.octets))
+    }
+
+    @Test("An atomic fragment is a whole packet, an echo or a datagram, with DF clear")
+    func atomic() {
+        var bench = Bench()
+        var echo = V6(next: 44)
+        echo.extensions = V6.fragment(58, identification: 0x1_0007)
+        echo = echo.icmp(129, 0, [0, 1, 0, 2], pattern(1400))
+        let reply = inbound { $0.identification = 7 }.icmp(0, 0, [0, 1, 0, 2], pattern(1400))
+        #expect(bench.hex(echo.octets) == hex(reply.octets))
+        let datagram = V6().udp(pattern(1300))
+        #expect(
+            bench.hex(V6().piece(datagram, 0..<1308, identification: 9))
+                == hex(inbound { $0.identification = 9 }.with { $0.udp(pattern(1300)) }.octets))
+    }
+
+    @Test("DF clear and small: no Fragment header", arguments: [0, 1, 1432, 1452])
+    func noAtomicFragments(size: Int) {
+        var bench = Bench()
+        let output = bench.packets(V4().with { $0.udp(pattern(size)) }.octets).first ?? []
+        #expect(output.count == 48 + size)
+        #expect(output[6] == 17)
+    }
+
+    static let cuts: [(size: Int, lowest: Int, pieces: [Int])] = [
+        (1452, 1500, [1460]), (1453, 1500, [1448, 13]), (2000, 1500, [1448, 560]), (3000, 1500, [1448, 1448, 112]),
+        (1232, 1280, [1240]), (1233, 1280, [1232, 9]), (2000, 1280, [1232, 776]), (65507, 1500, []),
+    ]
+
+    @Test("DF clear and too large: fragments of at most the lowest IPv6 MTU", arguments: cuts)
+    func cut(size: Int, lowest: Int, pieces: [Int]) {
+        var configuration = TranslatorConfiguration.standard
+        configuration.lowestIPv6MTU = lowest
+        var bench = Bench(configuration)
+        let output = bench.packets(V4(identification: 0xbeef).with { $0.udp(pattern(size)) }.octets)
+        let whole = outbound().udp(pattern(size))
+        if pieces.count == 1 { return #expect(output == [outbound().with { $0.udp(pattern(size)) }.octets]) }
+        let sizes = pieces.isEmpty ? output.map { $0.count - 48 } : pieces
+        var start = 0
+        for (piece, size) in zip(output, sizes) {
+            #expect(hex(piece) == hex(outbound().piece(whole, start..<start + size, identification: 0xbeef)))
+            #expect(piece.count <= lowest)
+            start += size
+        }
+        #expect(start == whole.count && output.count == sizes.count)
+        #expect(bench.counters.snapshot().fragmentsMade == UInt64(sizes.count))
+    }
+
+    @Test("A fragment too large for its new header is cut again", arguments: [(0, true), (1480, true), (1480, false)])
+    func cutFragment(offset: Int, more: Bool) {
+        var bench = Bench()
+        let whole = V4().udp(pattern(4000))
+        let translated = outbound().udp(pattern(4000))
+        var input = V4(identification: 5, more: more, offset: offset)
+        input.payload = Array(whole[offset..<offset + 1480])
+        let output = bench.packets(input.octets)
+        #expect(output.count == 2)
+        let expected = [offset..<offset + 1448, offset + 1448..<offset + 1480].map { range in
+            var piece = outbound { $0.next = 44 }
+            let last = range.upperBound == offset + 1480
+            piece.extensions = V6.fragment(17, offset: range.lowerBound, more: more || !last, identification: 5)
+            piece.payload = Array(translated[range])
+            return hex(piece.octets)
+        }
+        #expect(output.map(hex) == expected)
+    }
+
+    @Test("A packet with an unfinished checksum is finished before it is cut")
+    func cutPartial() {
+        var bench = Bench()
+        let input = V4(identification: 5).with { $0.udp(pattern(2000), partial: true) }
+        let output = bench.frames(input.octets, Virtio(partialAt: 20, offset: 6))
+        let whole = outbound().udp(pattern(2000))
+        let expected = [0..<1448, 1448..<2008].map { outbound().piece(whole, $0, identification: 5) }
+        #expect(output == expected.map { Virtio().bytes + $0 })
+    }
+
+    @Test("Towards the host, what was at most 1280 octets is cut to the MTU there; a fragment too")
+    func cutForHost() {
+        var configuration = TranslatorConfiguration.standard
+        configuration.ipv4MTU = 1000
+        var bench = Bench(configuration)
+        let output = bench.packets(V6().with { $0.udp(pattern(1200)) }.octets)
+        let whole = inbound().udp(pattern(1200))
+        #expect(output.map(hex) == [0..<976, 976..<1208].map { hex(inbound().piece(whole, $0)) })
+        let from = V6().udp(pattern(1400))
+        let to = inbound { $0.identification = 9 }
+        let pieces = bench.packets(V6().piece(from, 0..<1400, identification: 9))
+        let expected = [0..<976, 976..<1400].map { hex(to.piece(to.udp(pattern(1400)), $0)) }
+        #expect(pieces.map(hex) == expected)
+    }
+}
+
+@Suite("Reassembly")
+struct ReassemblyTests {
+    static let orders: [[Int]] = [[0, 1, 2], [2, 1, 0], [1, 0, 2], [2, 0, 1]]
+    static let pieces = [0..<1448, 1448..<2896, 2896..<3008]
+
+    @Test("A large ping leaves: put together, translated, cut again", arguments: orders)
+    func pingOut(order: [Int]) {
+        var bench = Bench()
+        let input = V4(identification: 0xbeef, number: 1)
+        let whole = input.icmp(8, 0, [0, 1, 0, 2], pattern(3000)).payload
+        var output: [[UInt8]] = []
+        for index in order { output += bench.packets(input.piece(whole, Self.pieces[index])) }
+        let expected = outbound { $0.next = 58 }
+        let translated = outbound().icmp(128, 0, [0, 1, 0, 2], pattern(3000)).payload
+        #expect(output.map(hex) == Self.pieces.map { hex(expected.piece(translated, $0, identification: 0xbeef)) })
+        #expect(bench.counters.snapshot().reassembled == 1)
+        #expect(bench.drops == [:])
+    }
+
+    @Test("A large ping's reply arrives", arguments: orders)
+    func pingIn(order: [Int]) {
+        var bench = Bench()
+        let input = V6(next: 58)
+        let whole = V6().icmp(129, 0, [0, 1, 0, 2], pattern(3000)).payload
+        var output: [[UInt8]] = []
+        for index in order { output += bench.packets(input.piece(whole, Self.pieces[index], identification: 0x1_0009)) }
+        let expected = inbound { ($0.number, $0.identification) = (1, 9) }
+        let translated = inbound().icmp(0, 0, [0, 1, 0, 2], pattern(3000)).payload
+        let ranges = [0..<1456, 1456..<2912, 2912..<3008]
+        #expect(output.map(hex) == ranges.map { hex(expected.piece(translated, $0)) })
+    }
+
+    @Test("The largest ping there is passes both ways")
+    func largest() {
+        var bench = Bench()
+        let input = V4(number: 1)
+        let whole = input.icmp(8, 0, [0, 1, 0, 2], pattern(65507)).payload
+        var output: [[UInt8]] = []
+        for start in stride(from: 0, to: whole.count, by: 1480) {
+            output += bench.packets(input.piece(whole, start..<min(start + 1480, whole.count)))
+        }
+        #expect(output.reduce(0) { $0 + $1.count - 48 } == 65515)
+        #expect(output.map { $0.count }.max() == 1496)
+    }
+
+    @Test("A fragmented UDP packet without checksum gets one")
+    func zeroChecksum() {
+        var bench = Bench()
+        let input = V4(identification: 0xbeef)
+        var whole = input.udp(pattern(2992))
+        put(0, 6, &whole)
+        var output: [[UInt8]] = []
+        for range in [0..<1480, 1480..<2960, 2960..<3000] { output += bench.packets(input.piece(whole, range)) }
+        let translated = outbound().udp(pattern(2992))
+        let ranges = [0..<1448, 1448..<2896, 2896..<3000]
+        #expect(output.map(hex) == ranges.map { hex(outbound().piece(translated, $0, identification: 0xbeef)) })
+    }
+
+    @Test("It takes its traffic class and hop limit from the first fragment")
+    func firstHeader() {
+        var bench = Bench()
+        let whole = V4().icmp(8, 0, [0, 1, 0, 2], pattern(16)).payload
+        _ = bench.packets(V4(tos: 1, ttl: 9, number: 1).piece(whole, 16..<24))
+        let output = bench.hex(V4(tos: 2, ttl: 8, number: 1).piece(whole, 0..<16))
+        let expected = outbound { ($0.trafficClass, $0.hopLimit) = (2, 7) }.icmp(128, 0, [0, 1, 0, 2], pattern(16))
+        #expect(output == hex(expected.octets))
+    }
+
+    static let overlaps: [(name: String, pieces: [Range<Int>])] = [
+        ("the same again", [0..<16, 0..<16, 16..<24]), ("by one unit", [0..<16, 8..<24]),
+        ("beyond the end", [16..<24, 24..<40]), ("two ends", [16..<24, 8..<16, 0..<8]),
+    ]
+
+    @Test("Fragments that overlap or contradict each other condemn their packet", arguments: overlaps)
+    func overlap(name: String, pieces: [Range<Int>]) {
+        var bench = Bench()
+        let whole = V4().icmp(8, 0, [0, 1, 0, 2], pattern(16)).payload
+        var input = V4(number: 1)
+        for range in pieces {
+            if name == "beyond the end", range.lowerBound == 24 {
+                (input.offset, input.more, input.payload) = (24, true, pattern(16))
+                #expect(bench.packets(input.octets) == [])
+            } else if name == "two ends", range.lowerBound == 8 {
+                (input.offset, input.more, input.payload) = (8, false, pattern(5))
+                #expect(bench.packets(input.octets) == [])
+            } else {
+                #expect(bench.packets(input.piece(whole, range)) == [])
+            }
+        }
+        #expect(bench.drops["reassembly-overlap"] ?? 0 >= 1)
+        // Nothing of the same packet gets through any more, until its time is over.
+        for range in [0..<16, 16..<24] { #expect(bench.packets(V4(number: 1).piece(whole, range)) == []) }
+        bench.now += Reassembler.timeout
+        #expect(bench.packets(V4(number: 1).piece(whole, 0..<16)) == [])
+        #expect(bench.packets(V4(number: 1).piece(whole, 16..<24)).count == 1)
+        #expect(bench.drops["reassembly-timeout"] == nil)
+    }
+
+    @Test("Fragments wait for 30 seconds")
+    func timeout() {
+        var bench = Bench()
+        let whole = V4().icmp(8, 0, [0, 1, 0, 2], pattern(16)).payload
+        let input = V4(number: 1)
+        _ = bench.packets(input.piece(whole, 0..<16))
+        bench.now += Reassembler.timeout - 1
+        _ = bench.packets(V4(identification: 1, number: 1).piece(whole, 0..<16))
+        #expect(bench.drops == [:])
+        bench.now += 1
+        #expect(bench.packets(input.piece(whole, 16..<24)) == [])
+        #expect(bench.drops == ["reassembly-timeout": 1])
+    }
+
+    @Test("Packets are told apart by identification, addresses and direction")
+    func keys() {
+        var bench = Bench()
+        let whole = V4().icmp(8, 0, [0, 1, 0, 2], pattern(16)).payload
+        let inputs = [
+            V4(identification: 1, number: 1), V4(identification: 2, number: 1),
+            V4(destination: IPv4Address(198, 51, 100, 2), identification: 1, number: 1),
+        ]
+        for input in inputs { #expect(bench.packets(input.piece(whole, 0..<16)) == []) }
+        for input in inputs { #expect(bench.packets(input.piece(whole, 16..<24)).count == 1) }
+    }
+
+    @Test("At most 64 packets wait; the oldest gives way")
+    func entryLimit() {
+        var bench = Bench()
+        let whole = V4().icmp(8, 0, [0, 1, 0, 2], pattern(16)).payload
+        for number in 0...64 {
+            bench.now += 1
+            _ = bench.packets(V4(identification: number, number: 1).piece(whole, 0..<16))
+        }
+        #expect(bench.drops == ["reassembly-no-room": 1])
+        #expect(bench.packets(V4(identification: 64, number: 1).piece(whole, 16..<24)).count == 1)
+        #expect(bench.packets(V4(identification: 1, number: 1).piece(whole, 16..<24)).count == 1)
+        #expect(bench.packets(V4(identification: 0, number: 1).piece(whole, 16..<24)) == [])
+    }
+
+    @Test("At most 1 MiB waits; the oldest gives way, and the newest can still be completed")
+    func memoryLimit() {
+        var bench = Bench()
+        let whole = V4().icmp(8, 0, [0, 1, 0, 2], pattern(60000)).payload
+        for number in 0..<40 {
+            bench.now += 1
+            let input = V4(identification: number, number: 1)
+            for start in stride(from: 0, to: 59200, by: 1480) {
+                #expect(bench.packets(input.piece(whole, start..<start + 1480)) == [])
+            }
+        }
+        // 29 chunks of 2048 octets each: 17 packets fit into 512.
+        #expect(bench.drops == ["reassembly-no-room": 23])
+        #expect(bench.packets(V4(identification: 39, number: 1).piece(whole, 59200..<60008)).count > 1)
+    }
+
+    @Test("Fragments of other UDP packets pass while one waits")
+    func others() {
+        var bench = Bench()
+        var whole = V4().udp(pattern(1600))
+        put(0, 6, &whole)
+        _ = bench.packets(V4(identification: 1).piece(whole, 0..<800))
+        #expect(bench.packets(V4(identification: 2).piece(whole, 800..<1608)).count == 1)
+        #expect(bench.packets(V4(identification: 1).piece(whole, 800..<1608)).count == 2)
+    }
+}
