@@ -252,7 +252,8 @@ struct TextTests {
     @Test("every reason has a code of its own and a sentence without an end of line")
     func reasons() {
         let reasons: [Reason] = [
-            .running(.wellKnown), .starting(.addAddress), .notSelected, .unsuitable(.other, kind: "wireguard"),
+            .running(.wellKnown), .starting(.addAddress), .notSelected, .disabled,
+            .unsuitable(.other, kind: "wireguard"),
             .enslaved,
             .down, .noCarrier, .noAdvertisement, .noPREF64, .noUsablePrefix, .noRouter, .nativeIPv4, .addressesTaken,
             .duplicateAddress(tries: 3), .failed(.addAddress, "x"), .gone, .stopping,

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -131,3 +132,36 @@ def test_monitor_shows_what_happens(served):
         line = monitor.stdout.readline()
         assert "eth0: IPv4 works through the NAT64" in line and line[2] == line[5] == ":"
         monitor.terminate()
+
+
+def test_a_configuration_is_checked_obeyed_and_read_anew(lab):
+    file = lab.directory / "config.toml"
+    check = lambda: lab.laptop.run([agent.binary(), "config", "check", file])
+    assert check().returncode == 66
+    file.write_text('interfaces = ["eth*"]\nmtu = 1400\nmetrik = 3\n')
+    bad = check()
+    assert bad.returncode == 78
+    assert bad.stderr == f"{file}:3: metrik: there is no such key here; is it metric?\n"
+    running = lab.agent("--config", file)
+    assert running.wait() == 78 and f"{file}:3: metrik" in running.log
+
+    file.write_text('interfaces = ["eth*"]\nmtu = 1400\nipv4-address = "192.0.0.5"\n')
+    assert check().returncode == 0
+    running = lab.agent("--config", file)
+    status = running.wait_for("on")
+    assert (status["mtu"], status["ipv4Address"]) == (1380, "192.0.0.5")
+
+    file.write_text('log-level = "debug"\n[[interface]]\nname = "eth0"\nmetric = 77\n')
+    running.process.send_signal(signal.SIGHUP)
+    namespace.wait_until(lambda: running.interface()["metric"] == 77, what="the new metric")
+    route = lab.laptop.run(["ip", "-4", "-j", "route", "show", "default"], check=True).stdout
+    # "auto" again leaves an address alone that already stands.
+    assert [(entry["metric"], entry["prefsrc"]) for entry in json.loads(route)] == [(77, "192.0.0.5")]
+    assert "log-level: was info, is debug" in running.log
+    assert "1 received" in lab.laptop.run(["ping", "-c1", "-W5", lab.SERVER]).stdout
+
+    file.write_text("nonsense")
+    running.process.send_signal(signal.SIGHUP)
+    namespace.wait_until(lambda: "the configuration stays as it was" in running.log, what="the refusal")
+    assert running.interface()["metric"] == 77
+    assert running.stop() == 0

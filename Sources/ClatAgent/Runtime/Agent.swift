@@ -12,20 +12,22 @@ public final class Agent {
     public struct Options: Sendable {
         /// What the operator wants.
         public var configuration = Configuration()
+        /// Interfaces that must be there at the start.
+        public var required: [String] = []
+        /// Reads the configuration anew, on SIGHUP.
+        public var reload: (@Sendable () throws(ConfigurationFile.Problems) -> Configuration)?
         /// Where the control socket lives.
         public var runtimeDirectory = RuntimeDirectory.standard
         /// Where the key of the CLAT addresses is kept.
         public var stateDirectory = "/var/lib/clat-agent"
-        /// How much to log.
-        public var logLevel = LogLevel.info
 
         /// The defaults.
         public init() {}
     }
 
-    private let options: Options
+    let options: Options
     let started = BootInstant.now
-    private let log: Logger
+    var log: Logger
     private let lock: NamespaceLock
     private let reactor: Reactor
     private let kernel: HostKernel
@@ -40,7 +42,7 @@ public final class Agent {
     /// Checks that it can run, and touches nothing yet.
     public init(_ options: Options) throws(RunFailure) {
         self.options = options
-        log = Logger(label: "clat-agent") { _ in StandardErrorLog(level: Logger.Level(options.logLevel)) }
+        log = Logger(label: "clat-agent") { _ in StandardErrorLog(level: Logger.Level(options.configuration.logLevel)) }
         try Preconditions.checkCapabilities()
         try Preconditions.checkKernel()
         lock = try NamespaceLock()
@@ -53,13 +55,14 @@ public final class Agent {
             routers = try RouterSocket()
             try RuntimeDirectory.prepare(options.runtimeDirectory)
             let (secret, problem) = Secret.load(directory: options.stateDirectory)
-            machine = AgentMachine(configuration: options.configuration, secret: secret)
+            machine = AgentMachine(
+                configuration: options.configuration, secret: secret, ephemeralSecret: Secret.fresh())
             if let problem {
                 log.warning(
                     "the CLAT addresses will be others after a restart, as their key cannot be kept: \(problem)")
             }
             let present = try kernel.netlink.links().map(\.name)
-            for name in options.configuration.interfaces where !present.contains(name) {
+            for name in options.required where !present.contains(name) {
                 throw RunFailure.noSuchInterface(name, present: present.filter { $0 != "lo" })
             }
         } catch let failure as RunFailure {
@@ -115,7 +118,10 @@ public final class Agent {
     private func readSignals() {
         var information = signalfd_siginfo()
         while read(signals.rawValue, &information, MemoryLayout<signalfd_siginfo>.size) > 0 {
-            if information.ssi_signo == UInt32(SIGHUP) { continue }
+            if information.ssi_signo == UInt32(SIGHUP) {
+                reload()
+                continue
+            }
             log.notice("stopping")
             take(.stop)
         }
@@ -206,7 +212,7 @@ public final class Agent {
         instances[index] = instance
         do {
             if step == .closeNamespace, let descriptor = instance.monitorDescriptor { reactor.forget(descriptor) }
-            let result = try instance.carryOut(step, optimisticDAD: options.configuration.optimisticDAD)
+            let result = try instance.carryOut(step, optimisticDAD: machine.configuration.optimisticDAD)
             if step == .createNamespace, let descriptor = instance.monitorDescriptor {
                 try reactor.watch(descriptor, .read) { [unowned self] in readAddresses(of: index) }
             }

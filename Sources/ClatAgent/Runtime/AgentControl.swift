@@ -1,5 +1,6 @@
 import ClatBase
 import Glibc
+import Logging
 
 /// What the control socket may ask of the agent.
 extension Agent: ControlTarget {
@@ -18,5 +19,26 @@ extension Agent: ControlTarget {
         }
         take(.renew(uplink: index))
         return true
+    }
+
+    /// Reads the configuration anew; where it cannot be used, all stays as it is.
+    func reload() {
+        guard let read = options.reload else { return }
+        do throws(ConfigurationFile.Problems) {
+            var new = try read()
+            new.disabled = machine.configuration.disabled
+            let changes = new.changes(from: machine.configuration)
+            log.notice("read the configuration anew\(changes.isEmpty ? "; it is as before" : "")")
+            for change in changes { log.notice("\(change)") }
+            configure(new)
+        } catch {
+            for line in error.lines { log.error("\(line)") }
+            log.error("the configuration stays as it was")
+        }
+    }
+
+    private func configure(_ new: Configuration) {
+        log.logLevel = Logger.Level(new.logLevel)
+        take(.configure(new))
     }
 }
