@@ -51,6 +51,9 @@ let package = Package(
         .testTarget(
             name: "ClatTranslatorTests", dependencies: ["ClatBase", "ClatTranslator"], cSettings: gnu,
             swiftSettings: settings),
+        .executableTarget(
+            name: "translator-bench", dependencies: ["ClatBase", "ClatTranslator", "CLinux"], path: "Tests/Bench",
+            swiftSettings: settings),
         .testTarget(
             name: "ClatAgentTests", dependencies: ["CLinux", "ClatBase", "ClatNetlink", "ClatAgent"], cSettings: gnu,
             swiftSettings: settings),

@@ -3,6 +3,11 @@ public struct HardwareAddress: Hashable, Sendable, CustomStringConvertible {
     /// The address as a number below 2^48.
     public let rawValue: UInt64
 
+    /// The address of that number, cut to 48 bits.
+    public init(rawValue: UInt64) {
+        self.rawValue = rawValue & 0xffff_ffff_ffff
+    }
+
     /// Six octets in transmission order; nil for any other count (links that are not Ethernet have other lengths).
     public init?(bytes: some Collection<UInt8>) {
         guard bytes.count == 6 else { return nil }

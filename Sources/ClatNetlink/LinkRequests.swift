@@ -1,4 +1,5 @@
 import CLibMnl
+public import ClatBase
 import Glibc
 
 extension NetlinkSocket {
@@ -51,14 +52,15 @@ extension NetlinkSocket {
             .newIPvlan(name, parent: parent, namespace: namespace.descriptor))
     }
 
-    /// Makes a macvlan on a link of this namespace, in bridge mode with a random link-layer address, born down in another
-    /// namespace by one request. Before Linux 6.13 the name may not exist here either.
+    /// Makes a macvlan on a link of this namespace, in bridge mode with that link-layer address or a random one, born down
+    /// in another namespace by one request. Before Linux 6.13 the name may not exist here either.
     public mutating func createMacvlan(
-        _ name: String, on parent: UInt32, in namespace: borrowing NetworkNamespace
+        _ name: String, on parent: UInt32, in namespace: borrowing NetworkNamespace,
+        hardwareAddress: HardwareAddress? = nil
     ) throws(NetlinkError) {
         try perform(
             "create macvlan \(name) on link \(parent)",
-            .newMacvlan(name, parent: parent, namespace: namespace.descriptor))
+            .newMacvlan(name, parent: parent, namespace: namespace.descriptor, hardwareAddress: hardwareAddress))
     }
 
     /// Removes a link; a link that is gone already is ENODEV.
@@ -157,10 +159,14 @@ extension Request {
         }
     }
 
-    static func newMacvlan(_ name: String, parent: UInt32, namespace: CInt) -> Request {
-        newStacked(name, "macvlan", parent: parent, namespace: namespace) {
+    static func newMacvlan(
+        _ name: String, parent: UInt32, namespace: CInt, hardwareAddress: HardwareAddress? = nil
+    ) -> Request {
+        var request = newStacked(name, "macvlan", parent: parent, namespace: namespace) {
             $0.put(IFLA_MACVLAN_MODE, MACVLAN_MODE_BRIDGE.rawValue)
         }
+        if let hardwareAddress { request.put(IFLA_ADDRESS, octets: hardwareAddress.bytes) }
+        return request
     }
 
     private static func newStacked(

@@ -30,6 +30,9 @@ struct RunCommand: ParsableCommand {
     @Flag(inversion: .prefixedNo, help: "Use the CLAT address while duplicate address detection runs (RFC 4429).")
     var optimisticDad: Bool?
 
+    @Option(name: .long, help: "What moves the packets: auto, kernel (eBPF, the rest in user space) or userspace.")
+    var datapath: Datapath?
+
     @Option(name: .long, help: "How much to log: debug, info, notice, warning or error.")
     var logLevel: LogLevel?
 
@@ -39,7 +42,7 @@ struct RunCommand: ParsableCommand {
         options.runtimeDirectory = runtime.runtimeDir
         options.stateDirectory = stateDir
         let wanted = Wanted(
-            file: config, interfaces: interface, optimisticDAD: optimisticDad, logLevel: logLevel)
+            file: config, interfaces: interface, optimisticDAD: optimisticDad, datapath: datapath, logLevel: logLevel)
         options.reload = { () throws(ConfigurationFile.Problems) in try wanted.configuration() }
         do throws(RunFailure) {
             do throws(ConfigurationFile.Problems) { options.configuration = try wanted.configuration() } catch {
@@ -57,6 +60,7 @@ struct RunCommand: ParsableCommand {
         var file: String?
         var interfaces: [String]
         var optimisticDAD: Bool?
+        var datapath: Datapath?
         var logLevel: LogLevel?
 
         func configuration() throws(ConfigurationFile.Problems) -> Configuration {
@@ -68,6 +72,7 @@ struct RunCommand: ParsableCommand {
             var configuration = read ?? Configuration()
             if !interfaces.isEmpty { configuration.interfaces = interfaces }
             if let optimisticDAD { configuration.optimisticDAD = optimisticDAD }
+            if let datapath { configuration.datapath = datapath }
             if let logLevel { configuration.logLevel = logLevel }
             return configuration
         }
@@ -75,3 +80,4 @@ struct RunCommand: ParsableCommand {
 }
 
 extension LogLevel: ExpressibleByArgument {}
+extension Datapath: ExpressibleByArgument {}

@@ -29,7 +29,7 @@ struct AgentMachineTests {
         #expect(world.uplink(2)?.reason == .noAdvertisement)
         try world.happen(.advertisement(try parse(header + prefix1 + pref64), uplink: 2))
         #expect(world.uplink(2)?.reason.state == .on)
-        #expect(world.steps.last?.name == .setIPv4Route)
+        #expect(world.steps.suffix(2).map(\.name) == [.setIPv4Route, .announce])
         let place = try #require(world.kernel.places[2])
         #expect(place.ipv4s == [IPv4Address(192, 0, 0, 1)])
         #expect(place.routes == [IPv4Route(metric: 1025, mtu: 1480, source: IPv4Address(192, 0, 0, 1))])

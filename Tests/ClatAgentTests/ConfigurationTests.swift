@@ -31,6 +31,7 @@ struct ConfigurationTests {
             exclude = ["en9"]
             log-level = "debug"
             optimistic-dad = false
+            datapath = "userspace"
             native-ipv4 = "coexist"
             pref64 = "64:ff9b::/96"
             ipv4-address = "192.0.0.3"
@@ -54,6 +55,7 @@ struct ConfigurationTests {
         expected.excluded = ["en9"]
         expected.logLevel = .debug
         expected.optimisticDAD = false
+        expected.datapath = .userspace
         expected.defaults = policy
         #expect(configuration == expected)
     }

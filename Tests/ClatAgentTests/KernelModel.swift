@@ -53,6 +53,8 @@ struct KernelModel {
             try require(!places.values.contains { $0.addresses[address] != nil }, "two instances with one address")
             place.addresses[address] = .tentative
         case .removeAddress(let address): place.addresses[address] = nil
+        case .announce(let address):
+            try require(place.addresses[address] == .preferred, "not ours for sure")
         case .setRouting(let routing):
             try require(place.uplinkLink, "no link")
             place.routing = routing

@@ -9,6 +9,7 @@ extension Configuration {
             (.interfaces, list(old.interfaces), list(interfaces)), (.exclude, list(old.excluded), list(excluded)),
             (.logLevel, old.logLevel.rawValue, logLevel.rawValue),
             (.optimisticDAD, "\(old.optimisticDAD)", "\(optimisticDAD)"),
+            (.datapath, old.datapath.rawValue, datapath.rawValue),
         ]
         var lines = top.filter { $0.1 != $0.2 }.map { Self.line("", $0.0, $0.1, $0.2) }
         lines += defaults.changes(from: old.defaults, "")
@@ -26,7 +27,7 @@ extension Configuration {
         let late =
             switch key {
             case .ipv6Address: "; an address that stands is kept while its prefix is valid"
-            case .optimisticDAD: "; a CLAT that stands is not changed by this"
+            case .optimisticDAD, .datapath: "; a CLAT that stands is not changed by this"
             default: ""
             }
         return "\(whom)\(key.rawValue): was \(old), is \(new)\(late)"

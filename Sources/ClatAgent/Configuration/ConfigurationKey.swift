@@ -4,6 +4,7 @@ enum ConfigurationKey: String, CaseIterable {
     case exclude
     case logLevel = "log-level"
     case optimisticDAD = "optimistic-dad"
+    case datapath
     case interface
     case name
     case nativeIPv4 = "native-ipv4"
@@ -27,7 +28,7 @@ enum ConfigurationKey: String, CaseIterable {
 
     var place: Place {
         switch self {
-        case .interfaces, .exclude, .logLevel, .optimisticDAD, .interface: .top
+        case .interfaces, .exclude, .logLevel, .optimisticDAD, .datapath, .interface: .top
         case .name: .section
         default: .both
         }
@@ -39,6 +40,7 @@ enum ConfigurationKey: String, CaseIterable {
         case .interfaces, .exclude: #"a list of interface names or patterns, such as ["wlan0", "en*"]"#
         case .logLevel: "one of " + Self.list(LogLevel.allCases.map(\.rawValue))
         case .optimisticDAD, .nodeIdentification: "true or false"
+        case .datapath: "one of " + Self.list(Datapath.allCases.map(\.rawValue))
         case .interface: "sections that begin with [[interface]]"
         case .name: #"an interface name or a pattern, such as "wlan*""#
         case .nativeIPv4: "one of " + Self.list(LinkPolicy.NativeIPv4.allCases.map(\.rawValue))

@@ -61,6 +61,7 @@ struct ConfigurationReader {
         case (.exclude, _): Self.set(&configuration.excluded, Self.names(value))
         case (.logLevel, .string(let word)): Self.set(&configuration.logLevel, LogLevel(rawValue: word))
         case (.optimisticDAD, .boolean(let truth)): Self.set(&configuration.optimisticDAD, truth)
+        case (.datapath, .string(let word)): Self.set(&configuration.datapath, Datapath(rawValue: word))
         case (.name, _):
             section.map { Self.set(&configuration.sections[$0].pattern, Self.name(value)) } ?? false
         case (.nativeIPv4, .string(let word)): Self.set(&policy.nativeIPv4, .init(rawValue: word))

@@ -7,6 +7,8 @@ public struct Target: Hashable, Sendable {
     public var uplink: Int
     /// Whether only an ipvlan can work there.
     public var wireless: Bool
+    /// The Ethernet address of a macvlan; an ipvlan shares the uplink's.
+    public var hardwareAddress: HardwareAddress
     /// The name of the host's device.
     public var hostLinkName: String
     /// The device MTU of the veth, octets: high enough for anything that comes in.
@@ -39,6 +41,8 @@ public struct Standing: Hashable, Sendable {
     public var addresses: [IPv6Address: AddressPhase] = [:]
     /// When the newest address was added.
     public var addressAdded: BootInstant?
+    /// Those that the routers were told of.
+    public var announced: Set<IPv6Address> = []
     /// The namespace's routes.
     public var routing: Routing?
     /// What the translator was last told.
@@ -63,7 +67,8 @@ enum Reconciler {
 
         guard standing.hasNamespace else { return .createNamespace }
         guard standing.uplinkLink != nil else {
-            return .createUplinkLink(parent: target.uplink, wireless: target.wireless)
+            return .createUplinkLink(
+                parent: target.uplink, wireless: target.wireless, hardwareAddress: target.hardwareAddress)
         }
         // Mappings that drain are the target's too. What is not has lost its right: somebody else's, invalid, duplicate.
         if let obsolete = standing.ipv4s.subtracting(target.ipv4s).min() {
@@ -84,6 +89,9 @@ enum Reconciler {
         guard standing.route == target.route else {
             guard let route = target.route else { return standing.route.map { .removeIPv4Route($0) } }
             return .setIPv4Route(route, replacing: standing.route)
+        }
+        if standing.addresses[address] == .preferred, !standing.announced.contains(address) {
+            return .announce(address)
         }
         return standing.addresses.keys.filter { !target.addresses.contains($0) }.min().map { .removeAddress($0) }
     }
@@ -110,8 +118,8 @@ extension Standing {
         case (.addAddress(let address), _):
             addresses[address] = .tentative
             addressAdded = now
-        case (.removeAddress(let address), _): addresses[address] = nil
         case (.setRouting(let new), _): routing = new
+        case (.announce(let address), _): announced.insert(address)
         case (.startTranslator(let new), _), (.updateTranslator(let new), _): translator = new
         case (.addIPv4Address(let address), _): ipv4s.insert(address)
         case (.setIPv4Route(let new, replacing: _), _): route = new
@@ -124,7 +132,9 @@ extension Standing {
     /// left.
     mutating func forget(_ step: Step) {
         switch step {
-        case .removeAddress(let address): addresses[address] = nil
+        case .removeAddress(let address):
+            addresses[address] = nil
+            announced.remove(address)
         case .removeIPv4Address(let address): ipv4s.remove(address)
         case .removeIPv4Route: route = nil
         case .stopTranslator: translator = nil
@@ -135,6 +145,7 @@ extension Standing {
         case .removeUplinkLink:
             uplinkLink = nil
             addresses = [:]
+            announced = []
             addressAdded = nil
             routing = nil
         case .closeNamespace: self = Standing()

@@ -116,7 +116,9 @@ public struct UplinkMachine: Hashable, Sendable {
         translator.nodeIdentification = world.policy.nodeIdentification
         return .success(
             Target(
-                uplink: uplink.index, wireless: uplink.medium == .wireless, hostLinkName: uplink.hostLinkName,
+                uplink: uplink.index, wireless: uplink.medium == .wireless,
+                hardwareAddress: InterfaceIdentifier.hardwareAddress(interface: uplink.name, secret: world.secret),
+                hostLinkName: uplink.hostLinkName,
                 hostLinkMTU: max(1500, uplink.mtu), routing: routing,
                 translator: translator, current: current,
                 route: router.map { _ in

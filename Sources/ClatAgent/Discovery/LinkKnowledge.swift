@@ -11,6 +11,8 @@ public struct LinkKnowledge: Hashable, Sendable {
         public var preference: RouterAdvertisement.Preference
         /// When it ceases to be a default router; past already where its router lifetime was 0.
         public var expires: BootInstant
+        /// Its Ethernet address, if it told.
+        public var hardwareAddress: HardwareAddress?
         /// Its MTU option, octets.
         public var mtu: Int?
         /// When it was last heard.
@@ -54,7 +56,8 @@ public struct LinkKnowledge: Hashable, Sendable {
     public mutating func hear(_ advertisement: RouterAdvertisement, now: BootInstant) {
         let router = Router(
             address: advertisement.router, preference: advertisement.preference,
-            expires: now + .seconds(advertisement.routerLifetime), mtu: advertisement.mtu, heard: now)
+            expires: now + .seconds(advertisement.routerLifetime),
+            hardwareAddress: advertisement.hardwareAddress, mtu: advertisement.mtu, heard: now)
         if let index = routers.firstIndex(where: { $0.address == router.address }) {
             routers[index] = router
         } else if routers.count < Self.routerCapacity {
@@ -123,7 +126,7 @@ public struct LinkKnowledge: Hashable, Sendable {
     /// The routes of a host on this link that sends through one router.
     func routing(through router: Router) -> Routing {
         Routing(
-            router: router.address,
+            router: router.address, hardwareAddress: router.hardwareAddress,
             onLink: Set(prefixes.filter(\.onLink).map(\.prefix)).sorted { $0.description < $1.description })
     }
 

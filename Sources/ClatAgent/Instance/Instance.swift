@@ -63,22 +63,23 @@ final class Instance {
     }
 
     /// Carries a step out.
-    func carryOut(_ step: Step, optimisticDAD: Bool) throws -> StepResult {
+    func carryOut(_ step: Step, _ configuration: Configuration) throws -> StepResult {
         switch step {
-        case .createNamespace: try createNamespace(optimisticDAD: optimisticDAD)
-        case .createUplinkLink(let parent, let wireless):
-            return .uplinkLink(try createUplinkLink(on: UInt32(parent), wireless: wireless))
+        case .createNamespace: try createNamespace(optimisticDAD: configuration.optimisticDAD)
+        case .createUplinkLink(let parent, let wireless, let address):
+            return .uplinkLink(try createUplinkLink(on: UInt32(parent), wireless: wireless, address))
         case .createHostLink(let name, let mtu): return .hostLink(index: try createHostLink(name, mtu: mtu))
         case .addAddress(let address):
+            let flags: AddressFlags = configuration.optimisticDAD ? [.optimistic] : []
             try here().netlink.addAddress(
-                InterfaceAddress(
-                    .v6(address), prefixLength: 128, on: try uplinkIndex(), flags: optimisticDAD ? [.optimistic] : []))
+                InterfaceAddress(.v6(address), prefixLength: 128, on: try uplinkIndex(), flags: flags))
         case .removeAddress(let address):
             try here().netlink.removeAddress(InterfaceAddress(.v6(address), prefixLength: 128, on: try uplinkIndex()))
         case .setRouting(let routing): try set(routing)
-        case .startTranslator(let configuration): try startTranslator(configuration)
-        case .updateTranslator(let configuration):
-            try packets?.update(configuration)
+        case .announce(let address): try announce(address)
+        case .startTranslator(let translator):
+            try startTranslator(translator, configuration.datapath)
+        case .updateTranslator(let translator): try packets?.update(translator)
         case .addIPv4Address(let address): try host.netlink.addAddress(try ipv4(address))
         case .removeIPv4Address(let address): try host.netlink.removeAddress(try ipv4(address))
         case .setIPv4Route(let route, let replacing):
@@ -167,24 +168,29 @@ final class Instance {
         return uplinkLink.index
     }
 
-    private func createUplinkLink(on parent: UInt32, wireless: Bool) throws -> UplinkLinkKind {
+    private func createUplinkLink(
+        on parent: UInt32, wireless: Bool, _ address: HardwareAddress
+    ) throws -> UplinkLinkKind {
         let place = try here()
         var kind = UplinkLinkKind.ipvlan
         do throws(NetlinkError) {
             try host.netlink.createIPvlan(Self.uplinkLinkName, on: parent, in: place.namespace)
         } catch {
-            switch error.code {
-            case EOPNOTSUPP where !wireless:
+            switch (error.code, wireless) {
+            case (EOPNOTSUPP, false):
                 kind = .macvlan
                 uplinkNote = "the kernel has no ipvlan; the CLAT has a hardware address of its own"
-                try host.netlink.createMacvlan(Self.uplinkLinkName, on: parent, in: place.namespace)
-            case EOPNOTSUPP:
+                try host.netlink.createMacvlan(
+                    Self.uplinkLinkName, on: parent, in: place.namespace, hardwareAddress: address)
+            case (EOPNOTSUPP, true):
                 throw Failure(
                     description:
                         "the kernel has no ipvlan (load the module: modprobe ipvlan), and Wi-Fi carries no macvlan")
-            case EBUSY:
-                throw Failure(
-                    description: "the uplink is used by a bridge or a macvlan; put the CLAT on the bridge (\(error))")
+            case (EBUSY, false) where createMacvlanBesideOthers(on: parent, address, place):
+                kind = .macvlan
+                uplinkNote = "there is a macvlan on the uplink already, beside which no ipvlan can be"
+            case (EBUSY, _):
+                throw Failure(description: "somebody else holds the uplink whole (\(error)); take that away first")
             default: throw error
             }
         }
@@ -194,6 +200,15 @@ final class Instance {
         uplinkLink = link
         try place.netlink.setLink(link.index, up: true)
         return kind
+    }
+
+    /// An uplink with macvlans takes no ipvlan, but takes one more of them, unless its only one wants all packets.
+    private func createMacvlanBesideOthers(
+        on parent: UInt32, _ address: HardwareAddress, _ place: Place
+    ) -> Bool {
+        let made: Void? = try? host.netlink.createMacvlan(
+            Self.uplinkLinkName, on: parent, in: place.namespace, hardwareAddress: address)
+        return made != nil
     }
 
     private func createHostLink(_ name: String, mtu: Int) throws -> Int {
@@ -237,6 +252,10 @@ final class Instance {
         }
         let old = routing.map(routes) ?? []
         let place = try here()
+        if let address = new.hardwareAddress {
+            // Stale: used at once, and asked for once it was used.
+            try place.netlink.replaceNeighbour(Neighbour(.v6(new.router), at: address, on: index, state: .stale))
+        }
         for route in routes(new) { try place.netlink.replaceRoute(route) }
         for route in old where !routes(new).contains(where: { $0.destination == route.destination }) {
             try place.netlink.removeRoute(route)
@@ -244,9 +263,17 @@ final class Instance {
         routing = new
     }
 
+    private func announce(_ address: IPv6Address) throws {
+        let place = try here()
+        guard let link = try place.netlink.link(index: uplinkIndex()), let own = link.hardwareAddress else { return }
+        try place.namespace.run {
+            try NeighbourAdvertisement.announce(address, at: own, on: link.index)
+        }
+    }
+
     // MARK: Translator
 
-    private func startTranslator(_ configuration: TranslatorConfiguration) throws {
+    private func startTranslator(_ configuration: TranslatorConfiguration, _ datapath: Datapath) throws {
         let place = try here()
         guard let uplinkLink, let hostLink, let hostLinkPeer, let own = hostLinkPeer.hardwareAddress,
             let host = hostLink.hardwareAddress
@@ -255,7 +282,7 @@ final class Instance {
         packets = try place.namespace.run {
             try PacketPath(
                 uplink: index, host: hostLinkPeer.index, hostAddress: own, peerAddress: host,
-                configuration: configuration)
+                configuration: configuration, datapath: datapath)
         }
     }
 }

@@ -14,6 +14,8 @@ public struct Configuration: Hashable, Sendable {
     public var logLevel = LogLevel.info
     /// Use the CLAT address while DAD still runs (RFC 4429), where the kernel can. Namespaces made from then on have it.
     public var optimisticDAD = true
+    /// What shall move the packets, of translators that start from then on.
+    public var datapath = Datapath.auto
     /// What holds where no section does.
     public var defaults = LinkPolicy()
     /// In the order of the file.

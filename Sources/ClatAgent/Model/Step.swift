@@ -6,7 +6,7 @@ public enum Step: Hashable, Sendable {
     /// A network namespace without a name.
     case createNamespace
     /// An ipvlan (or macvlan, where the kernel has no ipvlan) on the uplink, born in the namespace, up.
-    case createUplinkLink(parent: Int, wireless: Bool)
+    case createUplinkLink(parent: Int, wireless: Bool, hardwareAddress: HardwareAddress)
     /// A veth pair between namespace and host, both ends up, without addresses.
     case createHostLink(name: String, mtu: Int)
     /// A CLAT IPv6 address on the uplink link; DAD begins.
@@ -15,6 +15,8 @@ public enum Step: Hashable, Sendable {
     case removeAddress(IPv6Address)
     /// The namespace's way out.
     case setRouting(Routing)
+    /// Tells the routers of an address that DAD has found to be ours alone (RFC 9131).
+    case announce(IPv6Address)
     /// TUN, packet thread and steering.
     case startTranslator(TranslatorConfiguration)
     /// Other prefixes or addresses for a running translator.
@@ -40,7 +42,7 @@ public enum Step: Hashable, Sendable {
     public enum Name: String, Hashable, Sendable {
         /// See ``Step/createNamespace``.
         case createNamespace = "create the network namespace"
-        /// See ``Step/createUplinkLink(parent:wireless:)``.
+        /// See ``Step/createUplinkLink(parent:wireless:hardwareAddress:)``.
         case createUplinkLink = "create the CLAT's link on the uplink"
         /// See ``Step/createHostLink(name:mtu:)``.
         case createHostLink = "create the host's IPv4 device"
@@ -50,6 +52,8 @@ public enum Step: Hashable, Sendable {
         case removeAddress = "give up a CLAT IPv6 address"
         /// See ``Step/setRouting(_:)``.
         case setRouting = "set the CLAT's IPv6 routes"
+        /// See ``Step/announce(_:)``.
+        case announce = "announce the CLAT IPv6 address to the routers"
         /// See ``Step/startTranslator(_:)``.
         case startTranslator = "start the translator"
         /// See ``Step/updateTranslator(_:)``.
@@ -81,6 +85,7 @@ public enum Step: Hashable, Sendable {
         case .addAddress: .addAddress
         case .removeAddress: .removeAddress
         case .setRouting: .setRouting
+        case .announce: .announce
         case .startTranslator: .startTranslator
         case .updateTranslator: .updateTranslator
         case .addIPv4Address: .addIPv4Address
@@ -117,12 +122,15 @@ public enum UplinkLinkKind: String, Hashable, Sendable, Codable {
 public struct Routing: Hashable, Sendable {
     /// The default router's link-local address.
     public var router: IPv6Address
+    /// Its Ethernet address, if it told: an address in optimistic use may not ask for it (RFC 4429 section 3.2).
+    public var hardwareAddress: HardwareAddress?
     /// Prefixes that are on the link.
     public var onLink: [IPv6Prefix]
 
     /// Those routes.
-    public init(router: IPv6Address, onLink: [IPv6Prefix]) {
+    public init(router: IPv6Address, hardwareAddress: HardwareAddress?, onLink: [IPv6Prefix]) {
         self.router = router
+        self.hardwareAddress = hardwareAddress
         self.onLink = onLink
     }
 }

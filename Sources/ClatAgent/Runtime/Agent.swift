@@ -212,7 +212,7 @@ public final class Agent {
         instances[index] = instance
         do {
             if step == .closeNamespace, let descriptor = instance.monitorDescriptor { reactor.forget(descriptor) }
-            let result = try instance.carryOut(step, optimisticDAD: machine.configuration.optimisticDAD)
+            let result = try instance.carryOut(step, machine.configuration)
             if step == .createNamespace, let descriptor = instance.monitorDescriptor {
                 try reactor.watch(descriptor, .read) { [unowned self] in readAddresses(of: index) }
             }

@@ -1,0 +1,72 @@
+/// The two ends of a transfer, in Python: what arrives is compared with what was sent, so that wrong checksums and lost
+/// or doubled octets show.
+enum EngineTraffic {
+    /// Echoes TCP streams and UDP datagrams on port 7 until it is killed; prints a line when it listens.
+    static let server = """
+        import socket, threading
+        def tcp(connection):
+            while data := connection.recv(1 << 20):
+                connection.sendall(data)
+            connection.close()
+        def udp(endpoint):
+            while True:
+                data, peer = endpoint.recvfrom(65536)
+                endpoint.sendto(data, peer)
+        endpoint = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+        endpoint.setsockopt(41, 26, 1)
+        endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        endpoint.bind(("ADDRESS", 7))
+        threading.Thread(target=udp, args=(endpoint,), daemon=True).start()
+        listener = socket.create_server(("ADDRESS", 7), family=socket.AF_INET6)
+        print("listening", flush=True)
+        while True:
+            threading.Thread(target=tcp, args=(listener.accept()[0],), daemon=True).start()
+        """
+
+    /// Sends OCTETS octets both ways by TCP.
+    static let stream = """
+        import os, socket, threading
+        data = os.urandom(1 << 16) * (OCTETS >> 16)
+        connection = socket.create_connection(("ADDRESS", 7), timeout=10)
+        def send():
+            connection.sendall(data)
+            connection.shutdown(socket.SHUT_WR)
+        threading.Thread(target=send).start()
+        back = bytearray()
+        while part := connection.recv(1 << 20):
+            back += part
+        assert back == data, f"{len(back)} octets of {len(data)}, or others"
+        """
+
+    /// Sends datagrams both ways: small, odd, full, and a train cut by the kernel (UDP_SEGMENT).
+    static let datagrams = """
+        import os, socket
+        endpoint = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        endpoint.settimeout(5)
+        endpoint.connect(("ADDRESS", 7))
+        for size in (0, 1, 3, 64, 513, 1231, 1232, 1233, 1452):
+            data = os.urandom(size)
+            endpoint.send(data)
+            assert endpoint.recv(65536) == data, size
+        train = [os.urandom(1400) for _ in range(10)]
+        endpoint.setsockopt(socket.SOL_UDP, 103, 1400)
+        endpoint.send(b"".join(train))
+        assert [endpoint.recv(65536) for _ in train] == train, "train"
+        """
+
+    /// Sends a datagram to a CLAT address from outside PREF64, and reads the refusal.
+    static let outsider = """
+        import errno, socket
+        endpoint = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+        endpoint.setsockopt(41, 25, 1)
+        endpoint.settimeout(5)
+        endpoint.bind(("SOURCE", 0))
+        endpoint.connect(("ADDRESS", 9))
+        endpoint.send(b"x")
+        try:
+            endpoint.recv(1)
+            print("answered")
+        except OSError as error:
+            print(errno.errorcode.get(error.errno, error))
+        """
+}
