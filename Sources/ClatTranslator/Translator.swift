@@ -33,7 +33,7 @@ struct Refusal: Error {
 ///
 /// No packet can crash it, make it loop, or read or write outside its buffer: every access is bounds-checked, every length
 /// is proven before it is used, and every refusal is counted under a `DropReason`.
-public struct Translator: ~Copyable {
+public struct Translator: ~Copyable, Sendable {
     /// Octets that must be free before a frame. The most that is ever written there are the headers of an ICMPv6 error.
     public static let headroom = 96
 
