@@ -108,6 +108,19 @@ struct AgentMachineTests {
         #expect(world.uplink(2)?.reason.state == .on)
     }
 
+    @Test("a default route for a link-local IPv4 address alone is not native IPv4")
+    func linkLocalIPv4() throws {
+        var world = try started()
+        try world.happen(.advertisement(try parse(header + prefix1 + pref64), uplink: 2))
+        let linkLocal = HostAddress(index: 2, value: .v4(IPv4Address(169, 254, 150, 98)))
+        try world.happen(.address(linkLocal))
+        try world.happen(.route(DefaultRoute(isIPv6: false, index: 2, metric: 1_001_002, origin: 3)))
+        #expect(world.uplink(2)?.reason.state == .on)
+        // With an address from a DHCP server beside it, it counts.
+        try world.happen(.address(HostAddress(index: 2, value: .v4(IPv4Address(198, 51, 100, 7)))))
+        #expect(world.uplink(2)?.reason == .nativeIPv4)
+    }
+
     @Test("our own IPv4 default route is not native IPv4")
     func ownRoute() throws {
         var world = try started()

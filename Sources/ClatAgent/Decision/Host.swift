@@ -22,9 +22,14 @@ public struct Host: Hashable, Sendable {
         addresses.contains { $0.value == .v6(address) }
     }
 
-    /// Whether native IPv4 leads out of the interface: an IPv4 default route that is not a CLAT's.
+    /// Whether native IPv4 leads out of the interface: an IPv4 default route that is not a CLAT's, and that is not
+    /// there for link-local addresses alone (RFC 3927), which dhcpcd gives one to where no DHCP server answers.
     func hasNativeIPv4(on index: Int) -> Bool {
-        defaultRoutes.contains { !$0.isIPv6 && $0.index == index && $0.origin != IPv4Route.origin }
+        let ipv4s = addresses.compactMap { address in
+            if address.index == index, case .v4(let value) = address.value { value } else { nil }
+        }
+        guard ipv4s.isEmpty || ipv4s.contains(where: { !$0.isLinkLocal }) else { return false }
+        return defaultRoutes.contains { !$0.isIPv6 && $0.index == index && $0.origin != IPv4Route.origin }
     }
 
     /// What native IPv4 would have as metric there: that of the IPv6 default route, by which programs rank interfaces.
