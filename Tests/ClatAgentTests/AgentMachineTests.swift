@@ -113,10 +113,15 @@ struct AgentMachineTests {
         var world = try started()
         try world.happen(.advertisement(try parse(header + prefix1 + pref64), uplink: 2))
         let linkLocal = HostAddress(index: 2, value: .v4(IPv4Address(169, 254, 150, 98)))
-        try world.happen(.address(linkLocal))
-        try world.happen(.route(DefaultRoute(isIPv6: false, index: 2, metric: 1_001_002, origin: 3)))
-        #expect(world.uplink(2)?.reason.state == .on)
-        // With an address from a DHCP server beside it, it counts.
+        let onLink = DefaultRoute(isIPv6: false, index: 2, metric: 1_001_002, origin: 3, hasGateway: false)
+        world.steps = []
+        for event in [Event.address(linkLocal), .route(onLink), .addressGone(linkLocal), .routeGone(onLink)] {
+            try world.happen(event)
+            #expect(world.uplink(2)?.reason.state == .on)
+        }
+        #expect(world.steps.isEmpty)
+        // With an address that is not of the link alone it counts, as one through a gateway does with any address or none.
+        try world.happen(.route(onLink))
         try world.happen(.address(HostAddress(index: 2, value: .v4(IPv4Address(198, 51, 100, 7)))))
         #expect(world.uplink(2)?.reason == .nativeIPv4)
     }

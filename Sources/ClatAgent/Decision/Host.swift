@@ -22,14 +22,16 @@ public struct Host: Hashable, Sendable {
         addresses.contains { $0.value == .v6(address) }
     }
 
-    /// Whether native IPv4 leads out of the interface: an IPv4 default route that is not a CLAT's, and that is not
-    /// there for link-local addresses alone (RFC 3927), which dhcpcd gives one to where no DHCP server answers.
+    /// Whether native IPv4 leads out of the interface: an IPv4 default route that is not a CLAT's. Where no DHCP server
+    /// answers, dhcpcd sets one onto the link for its link-local address (RFC 3927); that leads nowhere.
     func hasNativeIPv4(on index: Int) -> Bool {
-        let ipv4s = addresses.compactMap { address in
-            if address.index == index, case .v4(let value) = address.value { value } else { nil }
+        let isNumbered = addresses.contains { address in
+            if address.index == index, case .v4(let value) = address.value { !value.isLinkLocal } else { false }
         }
-        guard ipv4s.isEmpty || ipv4s.contains(where: { !$0.isLinkLocal }) else { return false }
-        return defaultRoutes.contains { !$0.isIPv6 && $0.index == index && $0.origin != IPv4Route.origin }
+        return defaultRoutes.contains { route in
+            !route.isIPv6 && route.index == index && route.origin != IPv4Route.origin
+                && (route.hasGateway || isNumbered)
+        }
     }
 
     /// What native IPv4 would have as metric there: that of the IPv6 default route, by which programs rank interfaces.
