@@ -76,6 +76,8 @@ public enum Event: Hashable, Sendable {
     case failed(Step, String, uplink: Int)
     /// The packet thread ended by itself.
     case translatorEnded(String, uplink: Int)
+    /// The operator wants something else from now on.
+    case configure(Configuration)
     /// Time has passed.
     case timer
     /// The operator wants the agent to end.
