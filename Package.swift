@@ -36,6 +36,9 @@ let package = Package(
                 "ClatBase", "ClatNetlink", "ClatTranslator", "CLibCap", "CLibMd", "CLinux",
                 .product(name: "Logging", package: "swift-log"),
             ],
+            resources: [
+                .embedInCode("Control/org.clatagent.varlink"), .embedInCode("Control/org.varlink.service.varlink"),
+            ],
             cSettings: gnu, swiftSettings: settings),
         .executableTarget(
             name: "clat-agent",

@@ -206,10 +206,11 @@ struct ActiveMapping {
         isConstant ? delta : Checksum.difference(header.addressWords, UInt64(ipv4) &+ UInt64(remote))
     }
 
-    /// What it gains from IPv6 to IPv4.
+    /// What it gains from IPv6 to IPv4. Past a /32 the remote may have a suffix, which is ignored but was summed.
     @inline(__always)
     func deltaToIPv4(_ header: IPv6Header, remote: UInt32) -> UInt16 {
-        let delta = deltaToIPv6(header, remote: remote)
+        let delta =
+            layout.isLast ? self.delta : Checksum.difference(header.addressWords, UInt64(ipv4) &+ UInt64(remote))
         return delta == 0 ? 0 : ~delta
     }
 }
