@@ -50,7 +50,7 @@ let package = Package(
             swiftSettings: settings),
         .executableTarget(
             name: "translator-bench", dependencies: ["ClatBase", "ClatTranslator", "CLinux"], path: "Tests/Bench",
-            swiftSettings: settings),
+            cSettings: gnu, swiftSettings: settings),
         .testTarget(
             name: "ClatAgentTests", dependencies: ["CLinux", "ClatBase", "ClatNetlink", "ClatAgent"], cSettings: gnu,
             swiftSettings: settings),
