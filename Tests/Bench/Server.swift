@@ -4,24 +4,34 @@ import Glibc
 /// The serving end: one measuring end after the other, over IPv6, until it is killed.
 enum Server {
     static func run(port: UInt16) throws(SystemError) {
-        let listener = try bound(CInt(SOCK_STREAM.rawValue), port: port)
+        var address = sockaddr_in6()
+        address.sin6_family = sa_family_t(AF_INET6)
+        address.sin6_port = port.bigEndian
+        let listener = try bound(CInt(SOCK_STREAM.rawValue), to: &address)
         let fd = listener.rawValue
         try retrying("listen") { listen(fd, 4) }
-        print("ready")
-        fflush(nil)
         while true {
             let control = OwnedDescriptor(
                 adopting: try retrying("accept") {
                     accept4(fd, __SOCKADDR_ARG(__sockaddr__: nil), nil, CInt(SOCK_CLOEXEC.rawValue))
                 })
-            do throws(SystemError) {
-                let endpoint = try Endpoint(
-                    control: control, datagrams: try bound(CInt(SOCK_DGRAM.rawValue), port: port))
-                while let question = try endpoint.read(3) { try answer(question, on: endpoint) }
-            } catch {
-                printError("translator-bench: \(error)")
+            do throws(SystemError) { try serve(control) } catch { printError("translator-bench: \(error)") }
+        }
+    }
+
+    /// Answers until the measuring end closes. Datagrams come from the address that it connected to.
+    private static func serve(_ control: consuming OwnedDescriptor) throws(SystemError) {
+        let fd = control.rawValue
+        var address = sockaddr_in6()
+        var size = socklen_t(MemoryLayout<sockaddr_in6>.size)
+        try retrying("getsockname") {
+            withUnsafeMutablePointer(to: &address) {
+                getsockname(fd, __SOCKADDR_ARG(__sockaddr_in6__: $0), &size)
             }
         }
+        let datagrams = try bound(CInt(SOCK_DGRAM.rawValue), to: &address)
+        let endpoint = try Endpoint(control: control, datagrams: datagrams)
+        while let question = try endpoint.read(3) { try answer(question, on: endpoint) }
     }
 
     private static func answer(_ question: [UInt64], on endpoint: borrowing Endpoint) throws(SystemError) {
@@ -74,14 +84,11 @@ enum Server {
         throw SystemError(call: "recvfrom", code: ETIMEDOUT)
     }
 
-    private static func bound(_ kind: CInt, port: UInt16) throws(SystemError) -> OwnedDescriptor {
+    private static func bound(_ kind: CInt, to address: inout sockaddr_in6) throws(SystemError) -> OwnedDescriptor {
         let socket = OwnedDescriptor(
             adopting: try retrying("socket") { Glibc.socket(AF_INET6, kind | CInt(SOCK_CLOEXEC.rawValue), 0) })
         let fd = socket.rawValue
         try set(fd, SOL_SOCKET, SO_REUSEADDR, CInt(1))
-        var address = sockaddr_in6()
-        address.sin6_family = sa_family_t(AF_INET6)
-        address.sin6_port = port.bigEndian
         try retrying("bind") {
             withUnsafePointer(to: &address) {
                 bind(fd, __CONST_SOCKADDR_ARG(__sockaddr_in6__: $0), socklen_t(MemoryLayout<sockaddr_in6>.size))
