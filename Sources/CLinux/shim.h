@@ -1,6 +1,7 @@
 #pragma once
 #include <linux/if_tun.h>
 #include <linux/virtio_net.h>
+#include <linux/if_packet.h>
 #include <mcheck.h>
 #include <net/if.h>
 #include <netinet/icmp6.h>
@@ -32,3 +33,5 @@ enum { CLAT_TUNSETIFF = TUNSETIFF, CLAT_TUNSETOFFLOAD = TUNSETOFFLOAD, CLAT_TUNS
 static inline struct cmsghdr *clat_cmsg_first(struct msghdr *message) { return CMSG_FIRSTHDR(message); }
 static inline struct cmsghdr *clat_cmsg_next(struct msghdr *message, struct cmsghdr *entry) { return CMSG_NXTHDR(message, entry); }
 static inline const void *clat_cmsg_data(const struct cmsghdr *entry) { return CMSG_DATA(entry); }
+static inline size_t clat_cmsg_length(size_t octets) { return CMSG_LEN(octets); }
+static inline size_t clat_cmsg_space(size_t octets) { return CMSG_SPACE(octets); }
