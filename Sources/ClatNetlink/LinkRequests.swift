@@ -63,6 +63,11 @@ extension NetlinkSocket {
             .newMacvlan(name, parent: parent, namespace: namespace.descriptor, hardwareAddress: hardwareAddress))
     }
 
+    /// Sets the mode of an ipvlan, which is that of all ipvlans of its parent.
+    public mutating func setMode(_ mode: IPvlanMode, ofIPvlan index: UInt32) throws(NetlinkError) {
+        try perform("set the mode of ipvlan \(index)", .setIPvlanMode(mode, of: index))
+    }
+
     /// Removes a link; a link that is gone already is ENODEV.
     public mutating func deleteLink(_ index: UInt32) throws(NetlinkError) {
         try perform("delete link \(index)", .deleteLink(index))
@@ -179,6 +184,15 @@ extension Request {
         request.nest(IFLA_LINKINFO) {
             $0.put(IFLA_INFO_KIND, text: kind)
             $0.nest(IFLA_INFO_DATA, data)
+        }
+        return request
+    }
+
+    static func setIPvlanMode(_ mode: IPvlanMode, of index: UInt32) -> Request {
+        var request = Request(link: RTM_NEWLINK, index: index)
+        request.nest(IFLA_LINKINFO) {
+            $0.put(IFLA_INFO_KIND, text: "ipvlan")
+            $0.nest(IFLA_INFO_DATA) { $0.put(IFLA_IPVLAN_MODE, mode.rawValue) }
         }
         return request
     }

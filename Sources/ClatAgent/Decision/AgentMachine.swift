@@ -128,6 +128,13 @@ public struct AgentMachine: Hashable, Sendable {
             uplinks[index]?.retryAt = nil
         case .clatAddress(let address, let phase, let index):
             uplinks[index]?.absorb(address, phase, now: now)
+        case .clatLink(let isModeStolen, let index):
+            uplinks[index]?.absorb(modeStolen: isModeStolen, now: now)
+        case .clatLinkGone(let index):
+            if uplinks[index]?.standing.uplinkLink != nil {
+                uplinks[index]?.standing.forget(.removeUplinkLink)
+                uplinks[index]?.fail(.failed(.createUplinkLink, "somebody removed it"), now: now)
+            }
         case .done(let step, let result, let index):
             uplinks[index]?.absorb(done: step, result, now: now)
         case .failed(let step, let text, let index):

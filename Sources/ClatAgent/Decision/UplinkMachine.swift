@@ -35,11 +35,15 @@ public struct UplinkMachine: Hashable, Sendable {
     var failure: Reason?
     /// Nothing is tried before.
     var retryAt: BootInstant?
+    /// When the mode of the ipvlan was last stolen.
+    var modeThefts: [BootInstant] = []
 
     /// Addresses that are tried before a pause (RFC 7217 section 6, IDGEN_RETRIES).
     static let dadTries = 3
     /// Mappings that drain at once: with the current one, what the translator takes.
     static let drainLimit = 3
+    /// Thefts of the ipvlan's mode within ``goodRun`` that are undone.
+    static let theftLimit = 3
     /// DAD takes a second or two; more means that the link is dead.
     static let dadLimit: Duration = .seconds(10)
     /// How long to wait once all tries met duplicates.
@@ -275,6 +279,19 @@ public struct UplinkMachine: Hashable, Sendable {
             standing.addresses[address] = .preferred
             if address == target?.current.ipv6 { dadCounter = 0 }
         case .optimistic, .tentative: standing.addresses[address] = phase
+        }
+    }
+
+    /// Takes in what mode the ipvlan is in. A thief that comes back at once is given way to for a while.
+    mutating func absorb(modeStolen isStolen: Bool, now: BootInstant) {
+        guard standing.uplinkLink == .ipvlan, isStolen != standing.isModeStolen else { return }
+        standing.isModeStolen = isStolen
+        guard isStolen else { return }
+        modeThefts = (modeThefts + [now]).filter { $0 + Self.goodRun > now }
+        if modeThefts.count > Self.theftLimit {
+            modeThefts = []
+            let text = "another program keeps setting the ipvlans of this interface to another mode than L2"
+            fail(.failed(.restoreMode, text), now: now)
         }
     }
 

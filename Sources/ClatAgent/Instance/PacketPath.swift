@@ -47,9 +47,13 @@ final class PacketPath: Sendable {
         try steering.update(configuration)
     }
 
+    /// To be polled for reading: ready once the packet thread has ended by itself.
+    var endDescriptor: CInt { engine.endDescriptor }
+
     /// Why the packet thread ended by itself, if it did.
     var end: String? {
-        engine.end.map { "the packet thread ended: \($0)" }
+        guard case .deviceGone(let error) = engine.end else { return nil }
+        return "the packet thread ended: \(error)"
     }
 
     /// Packets and octets each way, both paths together, and what was refused or failed, by name.

@@ -165,12 +165,14 @@ public final class Agent {
         }
     }
 
-    private func readAddresses(of index: Int) {
+    private func readNotices(of index: Int) {
         do {
-            for (address, phase) in try instances[index]?.addressNotices() ?? [] {
-                log.debug("\(name(index)): \(address) is \(phase.rawValue)")
-                control?.publish(.address, name(index), "\(address) is \(phase.rawValue)")
-                take(.clatAddress(address, phase, uplink: index))
+            for event in try instances[index]?.notices(uplink: index) ?? [] {
+                if case .clatAddress(let address, let phase, _) = event {
+                    log.debug("\(name(index)): \(address) is \(phase.rawValue)")
+                    control?.publish(.address, name(index), "\(address) is \(phase.rawValue)")
+                }
+                take(event)
             }
         } catch {
             log.warning("\(name(index)): \(error)")
@@ -213,10 +215,20 @@ public final class Agent {
         let instance = instances[index] ?? Instance(host: kernel)
         instances[index] = instance
         do {
-            if step == .closeNamespace, let descriptor = instance.monitorDescriptor { reactor.forget(descriptor) }
+            switch step {
+            case .closeNamespace: instance.monitorDescriptor.map(reactor.forget)
+            case .stopTranslator: instance.translatorEndDescriptor.map(reactor.forget)
+            default: break
+            }
             let result = try instance.carryOut(step, machine.configuration)
             if step == .createNamespace, let descriptor = instance.monitorDescriptor {
-                try reactor.watch(descriptor, .read) { [unowned self] in readAddresses(of: index) }
+                try reactor.watch(descriptor, .read) { [unowned self] in readNotices(of: index) }
+            }
+            if case .startTranslator = step, let descriptor = instance.translatorEndDescriptor {
+                try reactor.watch(descriptor, .read) { [unowned self] in
+                    reactor.forget(descriptor)
+                    take(.translatorEnded(instances[index]?.translatorEnd ?? "no reason told", uplink: index))
+                }
             }
             log.debug("\(name(index)): done: \(step.name.rawValue)")
             control?.publish(.step, name(index), step.name.rawValue)
