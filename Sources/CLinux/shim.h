@@ -1,6 +1,7 @@
 #pragma once
 #include <linux/if_tun.h>
 #include <linux/virtio_net.h>
+#include <linux/if_ether.h>
 #include <linux/if_packet.h>
 #include <mcheck.h>
 #include <net/if.h>
@@ -12,6 +13,7 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/timerfd.h>
 #include <sys/un.h>
 
@@ -28,6 +30,9 @@ enum { CLAT_TUNSETIFF = TUNSETIFF, CLAT_TUNSETOFFLOAD = TUNSETOFFLOAD, CLAT_TUNS
 #ifndef VIRTIO_NET_HDR_GSO_UDP_L4
 #define VIRTIO_NET_HDR_GSO_UDP_L4 5
 #endif
+
+/* Of two names one is chosen by the size of time_t, in an expression. */
+enum { CLAT_SO_TIMESTAMPNS = SO_TIMESTAMPNS };
 
 /* Ancillary data of a received packet: the CMSG macros, which the importer cannot see either. */
 static inline struct cmsghdr *clat_cmsg_first(struct msghdr *message) { return CMSG_FIRSTHDR(message); }

@@ -270,3 +270,24 @@ def test_exec_runs_in_the_namespace(served):
     assert command(lab, running, "exec", "eth0", "--", "sh", "-c", "exit 7").returncode == 7
     assert command(lab, running, "exec", "eth0", "--", "/nonexistent").returncode == 127
     assert command(lab, running, "exec", "eth9", "--", "true").returncode == 2
+
+
+def test_capture_holds_both_sides_of_the_translator(served):
+    lab, running = served
+    file = lab.directory / "clat.pcapng"
+    words = [agent.binary(), "capture", "eth0", "--runtime-dir", running.runtime_directory, "--output", file]
+    with lab.laptop.popen(words, stderr=subprocess.PIPE) as recorder:
+        assert "capturing" in recorder.stderr.readline()
+        lab.laptop.run(["ping", "-c2", "-i0.2", lab.SERVER], check=True)
+        recorder.send_signal(signal.SIGINT)
+        said = recorder.stderr.read()
+        assert recorder.wait(10) == 0 and " packets captured, 0 lost" in said
+    def lines(expression):
+        return lab.laptop.run(["tcpdump", "-nr", file, expression], check=True).stdout.splitlines()
+    assert len(lines("icmp[0] == 8")) == 2 and len(lines("icmp[0] == 0")) == 2
+    assert len(lines("icmp6[0] == 128")) == 2 and len(lines("icmp6[0] == 129")) == 2
+    assert f"> {lab.SERVER}: ICMP echo request" in lines("icmp[0] == 8")[0]
+
+    words = words[:-2] + ["--seconds", "1"]
+    assert lab.laptop.run(words, stdout=subprocess.DEVNULL).returncode == 0
+    assert lab.laptop.run(words[:-2] + ["--output", "/nonexistent/x"]).returncode == 73
