@@ -32,6 +32,9 @@ public struct IPv4Address: Hashable, Sendable, Comparable, LosslessStringConvert
         [UInt8(rawValue >> 24), UInt8(rawValue >> 16 & 0xff), UInt8(rawValue >> 8 & 0xff), UInt8(rawValue & 0xff)]
     }
 
+    /// In 169.254.0.0/16 (RFC 3927).
+    public var isLinkLocal: Bool { rawValue >> 16 == 0xa9fe }
+
     /// Orders by number.
     public static func < (left: IPv4Address, right: IPv4Address) -> Bool {
         left.rawValue < right.rawValue

@@ -28,12 +28,16 @@ extension NetlinkSocket {
     /// Makes a pair of veths, both down: one here and one in another namespace. The one here gets no link-local address of
     /// its own when it comes up. Either goes when the other does.
     ///
+    /// The one here has a random link-layer address by request: udev changes one that the kernel chose, at a moment of its own.
+    ///
     /// - Returns: the end that is here.
     public mutating func createVeth(
         _ name: String, peer: String, in namespace: borrowing NetworkNamespace, mtu: Int
     ) throws(NetlinkError) -> Link {
         let operation = "create veth \(name)"
-        try perform(operation, .newVeth(name, peer: peer, namespace: namespace.descriptor, mtu: mtu))
+        try perform(
+            operation,
+            .newVeth(name, peer: peer, namespace: namespace.descriptor, mtu: mtu, hardwareAddress: .random()))
         guard let link = try link(named: name) else { throw NetlinkError(operation: operation, code: ENODEV) }
         // The kernel takes no IFLA_AF_SPEC along with the making of a link.
         try setAddressGenerationMode(.none, ofLink: link.index)
@@ -140,9 +144,12 @@ extension Request {
         return request
     }
 
-    static func newVeth(_ name: String, peer: String, namespace: CInt, mtu: Int) -> Request {
+    static func newVeth(
+        _ name: String, peer: String, namespace: CInt, mtu: Int, hardwareAddress: HardwareAddress
+    ) -> Request {
         var request = Request(link: RTM_NEWLINK, creation)
         request.put(IFLA_IFNAME, text: name)
+        request.put(IFLA_ADDRESS, octets: hardwareAddress.bytes)
         request.put(IFLA_MTU, UInt32(clamping: mtu))
         request.nest(IFLA_LINKINFO) {
             $0.put(IFLA_INFO_KIND, text: "veth")

@@ -22,9 +22,16 @@ public struct Host: Hashable, Sendable {
         addresses.contains { $0.value == .v6(address) }
     }
 
-    /// Whether native IPv4 leads out of the interface: an IPv4 default route that is not a CLAT's.
+    /// Whether native IPv4 leads out of the interface: an IPv4 default route that is not a CLAT's. Where no DHCP server
+    /// answers, dhcpcd sets one onto the link for its link-local address (RFC 3927); that leads nowhere.
     func hasNativeIPv4(on index: Int) -> Bool {
-        defaultRoutes.contains { !$0.isIPv6 && $0.index == index && $0.origin != IPv4Route.origin }
+        let isNumbered = addresses.contains { address in
+            if address.index == index, case .v4(let value) = address.value { !value.isLinkLocal } else { false }
+        }
+        return defaultRoutes.contains { route in
+            !route.isIPv6 && route.index == index && route.origin != IPv4Route.origin
+                && (route.hasGateway || isNumbered)
+        }
     }
 
     /// What native IPv4 would have as metric there: that of the IPv6 default route, by which programs rank interfaces.
