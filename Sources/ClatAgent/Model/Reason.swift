@@ -1,7 +1,7 @@
 public import ClatTranslator
 
 /// Whether an interface has IPv4 through the CLAT.
-public enum InstanceState: String, Sendable, Codable {
+public enum InstanceState: String, Sendable, Codable, CaseIterable {
     /// IPv4 goes through the CLAT.
     case on
     /// On its way.
