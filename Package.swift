@@ -36,11 +36,17 @@ let package = Package(
                 "ClatBase", "ClatNetlink", "ClatTranslator", "CLibCap", "CLibMd", "CLinux",
                 .product(name: "Logging", package: "swift-log"),
             ],
+            resources: [
+                .embedInCode("Control/org.clatagent.varlink"), .embedInCode("Control/org.varlink.service.varlink"),
+            ],
             cSettings: gnu, swiftSettings: settings),
         .executableTarget(
             name: "clat-agent",
-            dependencies: ["ClatAgent", .product(name: "ArgumentParser", package: "swift-argument-parser")],
-            swiftSettings: settings),
+            dependencies: [
+                "ClatAgent", "ClatBase", "CLinux",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            cSettings: gnu, swiftSettings: settings),
         .testTarget(name: "ClatBaseTests", dependencies: ["ClatBase"], cSettings: gnu, swiftSettings: settings),
         .testTarget(
             name: "ClatNetlinkTests", dependencies: ["ClatBase", "ClatNetlink"], cSettings: gnu,

@@ -14,6 +14,11 @@ public struct HardwareAddress: Hashable, Sendable, CustomStringConvertible {
         rawValue = bytes.reduce(0) { $0 << 8 | UInt64($1) }
     }
 
+    /// A locally administered unicast address (IEEE 802), otherwise by chance.
+    public static func random() -> HardwareAddress {
+        HardwareAddress(rawValue: .random(in: .min ... .max) & ~(0b11 << 40) | 0b10 << 40)
+    }
+
     /// The six octets in transmission order.
     public var bytes: [UInt8] {
         (0..<6).map { UInt8(truncatingIfNeeded: rawValue >> (40 - 8 * $0)) }

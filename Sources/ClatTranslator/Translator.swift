@@ -33,7 +33,7 @@ struct Refusal: Error {
 ///
 /// No packet can crash it, make it loop, or read or write outside its buffer: every access is bounds-checked, every length
 /// is proven before it is used, and every refusal is counted under a `DropReason`.
-public struct Translator: ~Copyable {
+public struct Translator: ~Copyable, Sendable {
     /// Octets that must be free before a frame. The most that is ever written there are the headers of an ICMPv6 error.
     public static let headroom = 96
 
@@ -45,6 +45,7 @@ public struct Translator: ~Copyable {
     var hostErrors = RateLimit()
     var networkErrors = RateLimit()
     var reassembler = Reassembler()
+    var passedFirsts = PassedFirsts()
     /// Where a reassembled packet lies; empty until there is one.
     var wholePacket: [UInt8] = []
     /// Where translated ICMP errors are written.
@@ -205,10 +206,11 @@ struct ActiveMapping {
         isConstant ? delta : Checksum.difference(header.addressWords, UInt64(ipv4) &+ UInt64(remote))
     }
 
-    /// What it gains from IPv6 to IPv4.
+    /// What it gains from IPv6 to IPv4. Past a /32 the remote may have a suffix, which is ignored but was summed.
     @inline(__always)
     func deltaToIPv4(_ header: IPv6Header, remote: UInt32) -> UInt16 {
-        let delta = deltaToIPv6(header, remote: remote)
+        let delta =
+            layout.isLast ? self.delta : Checksum.difference(header.addressWords, UInt64(ipv4) &+ UInt64(remote))
         return delta == 0 ? 0 : ~delta
     }
 }

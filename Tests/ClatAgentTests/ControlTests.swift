@@ -7,14 +7,40 @@ import Testing
 
 @testable import ClatAgent
 
+/// Knows one interface; a renewal is an event.
+private final class FakeAgent: ControlTarget {
+    weak var service: ControlService?
+    let status = AgentStatus(
+        version: "test", pid: 7, uptimeSeconds: 8,
+        interfaces: [
+            InterfaceStatus(
+                interface: "eth0", state: .off, reason: ReasonStatus(code: "no-carrier", sentence: "cable"),
+                sinceSeconds: 1, advertisements: 0, refusedAdvertisements: [:], counters: [:])
+        ])
+
+    func knows(_ interface: String) -> Bool { interface == "eth0" }
+    func set(_ interface: String, enabled: Bool, lasting: Bool) throws(SystemError) {
+        if lasting { throw SystemError(call: "write", code: EROFS) }
+        service?.publish(.state, interface, enabled ? "enabled" : "disabled", reason: .disabled)
+    }
+    /// Any descriptor that can be told from others: the reading end of a pipe.
+    func namespaceDescriptor(of interface: String) -> CInt? { pipeEnd }
+    var pipeEnd: CInt?
+
+    func renew(_ interface: String) -> Bool {
+        guard interface == "eth0" else { return false }
+        service?.publish(.state, interface, "renewed", reason: .noPREF64)
+        return true
+    }
+}
+
 @Suite("The control socket", .serialized)
 struct ControlTests {
     /// Runs a server on a thread of its own while `body` runs, in a directory that goes afterwards.
-    private func serving(_ body: (_ directory: String) throws -> Void) throws {
+    private func serving(descriptor: CInt? = nil, _ body: (_ directory: String) throws -> Void) throws {
         let directory = "/tmp/clat-agent-test-\(getpid())-\(UInt32.random(in: .min ... .max))"
         try RuntimeDirectory.prepare(directory)
         defer { rmdir(directory) }
-        let status = AgentStatus(version: "test", pid: 7, uptimeSeconds: 8, interfaces: [])
         var ends: [CInt] = [-1, -1]
         try retrying("pipe") { pipe(&ends) }
         let (stop, go) = (ends[0], ends[1])
@@ -22,19 +48,15 @@ struct ControlTests {
         let thread = try ClatBase.Thread(name: "control") { () -> SystemError? in
             do throws(SystemError) {
                 let reactor = try Reactor()
-                let server = try ControlServer(
-                    reactor: reactor, path: RuntimeDirectory.socketPath(directory)
-                ) { request in
-                    request.method == ControlInterface.status
-                        ? Varlink.encode(Varlink.Reply(parameters: status))
-                        : Varlink.encode(
-                            Varlink.Failure(
-                                error: ControlInterface.methodNotFound, parameters: ["method": request.method]))
-                }
+                let target = FakeAgent()
+                target.pipeEnd = descriptor
+                let service = try ControlService(
+                    reactor: reactor, path: RuntimeDirectory.socketPath(directory), target: target)
+                target.service = service
                 try reactor.watch(stop, .read) { reactor.stop() }
                 ready.store(true, ordering: .releasing)
                 try reactor.run()
-                withExtendedLifetime(server) {}
+                withExtendedLifetime((service, target)) {}
                 return nil
             } catch { return error }
         }
@@ -70,7 +92,7 @@ struct ControlTests {
     func status() throws {
         try serving { directory in
             let status = try ControlClient(runtimeDirectory: directory).status()
-            #expect(status == AgentStatus(version: "test", pid: 7, uptimeSeconds: 8, interfaces: []))
+            #expect(status == FakeAgent().status)
         }
     }
 
@@ -136,6 +158,120 @@ struct ControlTests {
         }
     }
 
+    @Test(
+        "each call has the reply that varlink wants",
+        arguments: [
+            (#"{"method":"org.clatagent.Nothing"}"#, #""error":"org.varlink.service.MethodNotFound""#),
+            (#"{"method":"org.clatagent.Nothing"}"#, #""method":"org.clatagent.Nothing""#),
+            (#"{"method":"org.example.Ping"}"#, #""error":"org.varlink.service.InterfaceNotFound""#),
+            (#"{"method":"Ping"}"#, #""error":"org.varlink.service.InterfaceNotFound""#),
+            (#"{"method":"org.varlink.service.GetInfo"}"#, #""interfaces":["org.clatagent","org.varlink.service"]"#),
+            (
+                #"{"method":"org.varlink.service.GetInterfaceDescription","parameters":{"interface":"org.clatagent"}}"#,
+                "method Renew(interface: string) -> ()"
+            ),
+            (
+                #"{"method":"org.varlink.service.GetInterfaceDescription","parameters":{"interface":"org.example"}}"#,
+                #""error":"org.varlink.service.InterfaceNotFound","parameters":{"interface":"org.example"}"#
+            ),
+            (
+                #"{"method":"org.varlink.service.GetInterfaceDescription"}"#,
+                #""error":"org.varlink.service.InvalidParameter","parameters":{"parameter":"interface"}"#
+            ),
+            (#"{"method":"org.clatagent.Renew","parameters":{"interface":7}}"#, "InvalidParameter"),
+            (#"{"method":"org.clatagent.Renew","parameters":{"interface":"eth0"}}"#, #"{"parameters":{}}"#),
+            (
+                #"{"method":"org.clatagent.Renew","parameters":{"interface":"eth9"}}"#,
+                #"{"error":"org.clatagent.UnknownInterface","parameters":{"interface":"eth9"}}"#
+            ),
+            (#"{"method":"org.clatagent.Disable","parameters":{"interface":"eth0"}}"#, #"{"parameters":{}}"#),
+            (#"{"method":"org.clatagent.Enable","parameters":{"interface":"eth1"}}"#, "UnknownInterface"),
+            (
+                #"{"method":"org.clatagent.Enable","parameters":{"interface":"eth0","lasting":true}}"#,
+                #"{"error":"org.clatagent.NotLasting","parameters":{"cause":"write: Read-only file system"}}"#
+            ),
+            (#"{"method":"org.clatagent.OpenNamespace","parameters":{"interface":"eth1"}}"#, "UnknownInterface"),
+            (
+                #"{"method":"org.clatagent.OpenNamespace","parameters":{"interface":"eth0"}}"#,
+                #"{"error":"org.clatagent.NoNamespace","parameters":{"interface":"eth0"}}"#
+            ),
+            (#"{"method":"org.clatagent.Monitor"}"#, #"{"error":"org.varlink.service.ExpectedMore","parameters":{}}"#),
+        ])
+    func replies(call: String, reply: String) throws {
+        try serving { directory in
+            let socket = try connect(directory)
+            write(call, to: socket)
+            let got = receive(socket)
+            #expect(got?.contains(reply) == true, "\(got ?? "nothing")")
+        }
+    }
+
+    private func write(_ call: String, to socket: borrowing OwnedDescriptor) {
+        Array((call + "\0").utf8).withUnsafeBytes { _ = send(socket.rawValue, $0.baseAddress, $0.count, 0) }
+    }
+
+    @Test("a call that wants no reply gets none")
+    func oneway() throws {
+        try serving { directory in
+            let socket = try connect(directory)
+            write(#"{"method":"org.clatagent.Status","oneway":true}"#, to: socket)
+            write(#"{"method":"org.clatagent.Nothing"}"#, to: socket)
+            #expect(receive(socket)?.contains("MethodNotFound") == true)
+        }
+    }
+
+    @Test("a descriptor arrives as one of the same file, and a client that takes no descriptors does no harm")
+    func descriptor() throws {
+        var ends: [CInt] = [-1, -1]
+        try retrying("pipe") { pipe(&ends) }
+        let (reader, writer) = (ends[0], ends[1])
+        defer { for end in ends { close(end) } }
+        try serving(descriptor: reader) { directory in
+            let client = ControlClient(runtimeDirectory: directory)
+            let copy = try client.openNamespace("eth0")
+            #expect(copy.rawValue != reader)
+            _ = Glibc.write(writer, "x", 1)
+            var octet: UInt8 = 0
+            #expect(read(copy.rawValue, &octet, 1) == 1 && octet == UInt8(ascii: "x"))
+
+            let plain = try connect(directory)
+            write(#"{"method":"org.clatagent.OpenNamespace","parameters":{"interface":"eth0"}}"#, to: plain)
+            #expect(receive(plain) == #"{"parameters":{}}"#)
+            #expect(try client.status().pid == 7)
+        }
+    }
+
+    @Test("who monitors hears the present state, then what happens")
+    func monitor() throws {
+        try serving { directory in
+            let client = ControlClient(runtimeDirectory: directory)
+            var heard: [AgentEvent] = []
+            try client.monitor { event in
+                heard.append(event)
+                if heard.count == 1 { try? client.renew("eth0") }
+                return heard.count < 2
+            }
+            #expect(heard.map(\.text) == ["cable", "renewed"])
+            #expect(heard.map(\.code) == ["no-carrier", "no-pref64"])
+            #expect(heard.allSatisfy { $0.interface == "eth0" && $0.kind == .state && $0.state == .off })
+        }
+    }
+
+    @Test("who monitors and does not read is cut off, and the others go on")
+    func deafMonitor() throws {
+        try serving { directory in
+            let client = ControlClient(runtimeDirectory: directory)
+            let deaf = try connect(directory)
+            write(#"{"method":"org.clatagent.Monitor","more":true}"#, to: deaf)
+            // Kernel buffers and what may wait are full well before that many events.
+            for _ in 0..<20_000 { try client.renew("eth0") }
+            var got = 0
+            while receive(deaf) != nil { got += 1 }
+            #expect(got > 1 && got < 20_000)
+            #expect(try client.status().pid == 7)
+        }
+    }
+
     @Test("without an agent the client says so, and what to do")
     func nobody() {
         #expect {
@@ -158,7 +294,8 @@ struct TextTests {
     @Test("every reason has a code of its own and a sentence without an end of line")
     func reasons() {
         let reasons: [Reason] = [
-            .running(.wellKnown), .starting(.addAddress), .notSelected, .unsuitable(.other, kind: "wireguard"),
+            .running(.wellKnown), .starting(.addAddress), .notSelected, .disabled,
+            .unsuitable(.other, kind: "wireguard"),
             .enslaved,
             .down, .noCarrier, .noAdvertisement, .noPREF64, .noUsablePrefix, .noRouter, .nativeIPv4, .addressesTaken,
             .duplicateAddress(tries: 3), .failed(.addAddress, "x"), .gone, .stopping,

@@ -43,6 +43,8 @@ struct KernelModel {
             try require(place.namespace && !place.uplinkLink, "out of order")
             place.uplinkLink = true
             result = .uplinkLink(.ipvlan)
+        case .restoreMode: try require(place.uplinkLink, "no link")
+        case .setHostLinkMTU: try require(place.hostLink != nil, "no device")
         case .createHostLink:
             try require(place.namespace && place.hostLink == nil, "out of order")
             nextIndex += 1

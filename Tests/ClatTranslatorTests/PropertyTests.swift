@@ -40,7 +40,7 @@ struct PropertyTests {
     #else
         static let count = 100_000
     #endif
-    /// Eight of each: 1.2 million packets in all in a release build. A failure names its seed; put it first to see it again.
+    /// Four for each of the three properties: 1.2 million packets in all in a release build. A failure names its seed.
     static let seeds: [UInt64] = [1, 2, 3, 4]
 
     static let mappings: [Mapping] = AddressTests.embeddings.flatMap { prefix, _ in
@@ -155,6 +155,7 @@ struct PropertyTests {
                 for: input, version: 4, start: 20 + input.options.count, fragment: isFragment, &random)
             if isFragment { (input.offset, input.more) = Self.fragment(&content, &random) }
             (input.number, input.payload) = (content.number, content.payload)
+            benches.letPass(index, input.octets)
             let out = benches.frames(index, input.octets, content.virtio)
             guard out.count == 1, fault(out[0]) == nil else {
                 return report("out \(fault(out.first ?? []) ?? "\(out.count) frames")", seed, round, input.octets)
@@ -224,6 +225,7 @@ struct PropertyTests {
             }
             var returned = Array(inside[0].dropFirst(10))
             returned.replaceSubrange(12..<20, with: inside[0][26..<30] + inside[0][22..<26])
+            benches.letPass(index, returned)
             let back = benches.frames(index, returned, Virtio(inside[0].prefix(10)))
             guard back.count == 1, fault(back[0]) == nil else {
                 return report("back \(fault(back.first ?? []) ?? "\(back.count) frames")", seed, round, input.octets)
@@ -267,6 +269,8 @@ struct PropertyTests {
                 }
             }
         }
+        // Otherwise the errors of the translator's own would be out of sight.
+        #expect(benches.answers > Self.count / 100)
     }
 
     private func report(_ what: String, _ seed: UInt64, _ round: Int, _ packet: [UInt8]) {
@@ -319,9 +323,23 @@ struct Benches: ~Copyable {
     private let counters = TranslatorCounters()
     private var translator: Translator
     private var current = -1
+    /// A second after boot, and a second later with each packet, so that errors are answered and fragments expire.
+    private var now: UInt64 = 1_000_000_000
+    /// Errors of the translator's own so far.
+    var answers: UInt64 { counters.snapshot().errorsToHost + counters.snapshot().errorsToNetwork }
 
     init() {
         translator = Translator(.init(mappings: [], ipv6MTU: 1500), counters: counters)
+    }
+
+    /// If that is a later fragment of a UDP packet from the host, sends a first one before it, as it would wait for that.
+    mutating func letPass(_ index: Int, _ packet: [UInt8]) {
+        guard packet[9] == 17, word(packet, 6) & 0x1fff != 0 else { return }
+        var first = V4(
+            destination: IPv4Address(packet[16], packet[17], packet[18], packet[19]),
+            identification: word(packet, 4), more: true)
+        first.payload = pattern(8)
+        _ = frames(index, first.octets, Virtio())
     }
 
     mutating func frames(_ index: Int, _ packet: [UInt8], _ virtio: Virtio) -> [[UInt8]] {
@@ -333,7 +351,8 @@ struct Benches: ~Copyable {
         var recorder = Recorder()
         var span = memory.mutableSpan
         var bytes = span.mutableBytes
-        translator.translate(&bytes, frame: Translator.headroom..<bytes.byteCount, now: 0, into: &recorder)
+        translator.translate(&bytes, frame: Translator.headroom..<bytes.byteCount, now: now, into: &recorder)
+        now += 1_000_000_000
         return recorder.frames
     }
 }

@@ -8,6 +8,8 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "Lab"))
 
+pytest.register_assert_rewrite("manager", "guest")
+
 from lab import Lab  # noqa: E402
 
 

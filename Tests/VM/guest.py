@@ -10,6 +10,7 @@ import struct
 import subprocess
 
 import ra
+from agent import binary
 from capture import Capture
 from namespace import Namespace, wait_until
 from probe import NEIGHBOUR_ADVERTISEMENT, NEIGHBOUR_SOLICITATION
@@ -83,3 +84,40 @@ def run(*command, timeout=60):
     if done.returncode:
         raise RuntimeError(f"{command} ended with {done.returncode}: {done.stdout}")
     return done.stdout
+
+
+class Machine(Namespace):
+    """The virtual machine's own namespace, in which systemd and the like work."""
+
+    def __init__(self):
+        self.name = "the machine"
+        self._descriptor = os.open("/proc/1/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+
+
+# What a hook of a manager finds as `clat-agent`, and where it notes that it was called.
+COMMAND = pathlib.Path("/usr/local/sbin/clat-agent")
+CALLS = pathlib.Path("/run/clat-agent-calls")
+
+
+def install_command():
+    """Puts the program under test where hooks find it. Each call but `run` is noted: words, then exit status."""
+    COMMAND.parent.mkdir(parents=True, exist_ok=True)
+    COMMAND.write_text(f'#!/bin/sh\n{binary()} "$@"; s=$?; echo "$* $s" >> {CALLS}; exit $s\n')
+    COMMAND.chmod(0o755)
+
+
+def calls():
+    """What hooks called so far."""
+    return CALLS.read_text().splitlines() if CALLS.exists() else []
+
+
+def renumber(lab, old, new):
+    """The site has another prefix: the router names it, and the one of before only as deprecated."""
+    site, router = lab.site, lab.site.router
+    old, new = ipaddress.IPv6Network(old), ipaddress.IPv6Network(new)
+    router.namespace.ip(f"address replace {new[1]}/64 dev lan nodad")
+    site.core.ip(f"route replace {new} via {site._upper[1]}")
+    site.nat64.ip(f"route replace {new} via {site._lower[1]}")
+    router.advertiser.advertise(ra.RouterAdvertisement(source=router.link_local, options=[
+        ra.source_link_layer_address(router.hardware_address), ra.prefix_information(old, valid=7200, preferred=0),
+        ra.prefix_information(new), ra.pref64(site.pref64)]))

@@ -7,13 +7,14 @@ extension InterfaceStatus {
         guard let uplink = machine.uplink else { return nil }
         func seconds(until instant: BootInstant) -> Int { Int((instant - now) / .seconds(1)) }
         let mapping = machine.standing.translator?.mappings.first
-        let entry = machine.knowledge.pref64s.choose(current: mapping?.pref64)
+        let told = machine.knowledge.pref64s.choose(current: mapping?.pref64)
+        let entry = mapping == nil || told?.prefix == mapping?.pref64 ? told : nil
         let address = mapping?.ipv6 ?? machine.standing.addresses.keys.min()
         let problems = machine.refused.map { ($0.key.rawValue, $0.value) }
         self.init(
             interface: uplink.name, state: machine.reason.state,
             reason: ReasonStatus(code: machine.reason.code, sentence: machine.reason.sentence),
-            sinceSeconds: -seconds(until: machine.since), pref64: entry?.prefix.description,
+            sinceSeconds: -seconds(until: machine.since), pref64: (mapping?.pref64 ?? entry?.prefix)?.description,
             pref64Router: entry?.router.description, pref64LifetimeSeconds: entry.map { seconds(until: $0.expires) },
             ipv4Address: (machine.standing.route?.source ?? machine.standing.ipv4s.min())?.description,
             ipv6Address: address?.description,

@@ -4,9 +4,11 @@ import ClatTranslator
 /// The agent's mind: every event goes in, actions come out. Pure; the clock, the kernel and chance are the caller's.
 public struct AgentMachine: Hashable, Sendable {
     /// What the operator wants.
-    public let configuration: Configuration
+    public private(set) var configuration: Configuration
     /// Key of RFC 7217 identifiers, 16 octets or more.
     private let secret: [UInt8]
+    /// Another key, of this run only.
+    private let ephemeralSecret: [UInt8]
     /// The mirror of the kernel.
     public private(set) var host = Host()
     /// By interface index.
@@ -15,9 +17,10 @@ public struct AgentMachine: Hashable, Sendable {
     public private(set) var isStopping = false
 
     /// A mind that knows nothing yet.
-    public init(configuration: Configuration, secret: [UInt8]) {
+    public init(configuration: Configuration, secret: [UInt8], ephemeralSecret: [UInt8] = []) {
         self.configuration = configuration
         self.secret = secret
+        self.ephemeralSecret = ephemeralSecret
     }
 
     /// When ``Event/timer`` is next due.
@@ -67,7 +70,10 @@ public struct AgentMachine: Hashable, Sendable {
     private func surroundings(of index: Int) -> UplinkMachine.Surroundings {
         let others = uplinks.filter { $0.key != index }.values
         return UplinkMachine.Surroundings(
-            configuration: configuration, host: host, secret: secret,
+            configuration: configuration,
+            policy: uplinks[index]?.uplink.map { configuration.policy(for: $0.name) } ?? configuration.defaults,
+            host: host,
+            secret: secret, ephemeralSecret: ephemeralSecret,
             takenAddresses: others.reduce(into: []) { taken, other in
                 taken.formUnion(other.standing.ipv4s)
                 taken.formUnion(other.standing.translator?.mappings.map(\.ipv4) ?? [])
@@ -122,12 +128,25 @@ public struct AgentMachine: Hashable, Sendable {
             uplinks[index]?.retryAt = nil
         case .clatAddress(let address, let phase, let index):
             uplinks[index]?.absorb(address, phase, now: now)
+        case .clatLink(let isModeStolen, let index):
+            uplinks[index]?.absorb(modeStolen: isModeStolen, now: now)
+        case .clatLinkGone(let index):
+            if uplinks[index]?.standing.uplinkLink != nil {
+                uplinks[index]?.standing.forget(.removeUplinkLink)
+                uplinks[index]?.fail(.failed(.createUplinkLink, "somebody removed it"), now: now)
+            }
         case .done(let step, let result, let index):
             uplinks[index]?.absorb(done: step, result, now: now)
         case .failed(let step, let text, let index):
             uplinks[index]?.absorb(failed: step, text, now: now)
         case .translatorEnded(let text, let index):
             uplinks[index]?.fail(.failed(.startTranslator, text), now: now)
+        case .configure(let new):
+            configuration = new
+            // Nobody was asked for an interface that was not to be served.
+            for index in uplinks.keys where uplinks[index]?.reason.state == .off {
+                uplinks[index]?.solicitation.start(now: now)
+            }
         case .timer: break
         case .stop: isStopping = true
         }

@@ -35,8 +35,12 @@ public struct Standing: Hashable, Sendable {
     public var hasNamespace = false
     /// What carries the address.
     public var uplinkLink: UplinkLinkKind?
+    /// Another program has set the ipvlan to a mode in which neighbour discovery does not work.
+    public var isModeStolen = false
     /// The host's end of the veth: its interface index.
     public var hostLink: Int?
+    /// Device MTU of the veth, octets.
+    public var hostLinkMTU: Int?
     /// CLAT addresses and how far they are.
     public var addresses: [IPv6Address: AddressPhase] = [:]
     /// When the newest address was added.
@@ -70,6 +74,7 @@ enum Reconciler {
             return .createUplinkLink(
                 parent: target.uplink, wireless: target.wireless, hardwareAddress: target.hardwareAddress)
         }
+        if standing.isModeStolen { return .restoreMode }
         // Mappings that drain are the target's too. What is not has lost its right: somebody else's, invalid, duplicate.
         if let obsolete = standing.ipv4s.subtracting(target.ipv4s).min() {
             if let route = standing.route, route.source == obsolete { return .removeIPv4Route(route) }
@@ -80,6 +85,7 @@ enum Reconciler {
         guard standing.hostLink != nil else {
             return .createHostLink(name: target.hostLinkName, mtu: target.hostLinkMTU)
         }
+        guard standing.hostLinkMTU == target.hostLinkMTU else { return .setHostLinkMTU(target.hostLinkMTU) }
         guard standing.routing == target.routing else { return .setRouting(target.routing) }
         // What stood before goes on until the new address can be used: make before break.
         guard standing.addresses[address]?.isUsable == true else { return nil }
@@ -114,7 +120,11 @@ extension Standing {
         switch (step, result) {
         case (.createNamespace, _): hasNamespace = true
         case (.createUplinkLink, .uplinkLink(let kind)): uplinkLink = kind
-        case (.createHostLink, .hostLink(let index)): hostLink = index
+        case (.restoreMode, _): isModeStolen = false
+        case (.createHostLink(name: _, let mtu), .hostLink(let index)):
+            hostLink = index
+            hostLinkMTU = mtu
+        case (.setHostLinkMTU(let mtu), _): hostLinkMTU = mtu
         case (.addAddress(let address), _):
             addresses[address] = .tentative
             addressAdded = now
@@ -140,10 +150,12 @@ extension Standing {
         case .stopTranslator: translator = nil
         case .removeHostLink:
             hostLink = nil
+            hostLinkMTU = nil
             ipv4s = []
             route = nil
         case .removeUplinkLink:
             uplinkLink = nil
+            isModeStolen = false
             addresses = [:]
             announced = []
             addressAdded = nil

@@ -54,7 +54,7 @@ final class Instance {
 
         init(_ namespace: consuming NetworkNamespace) throws(NetlinkError) {
             netlink = try NetlinkSocket(in: namespace)
-            monitor = try NetlinkMonitor([.addresses], in: namespace)
+            monitor = try NetlinkMonitor([.links, .addresses], in: namespace)
             self.namespace = namespace
         }
     }
@@ -70,6 +70,8 @@ final class Instance {
         case .createNamespace: try createNamespace(optimisticDAD: configuration.optimisticDAD)
         case .createUplinkLink(let parent, let wireless, let address):
             return .uplinkLink(try createUplinkLink(on: UInt32(parent), wireless: wireless, address))
+        case .restoreMode: try here().netlink.setMode(.l2, ofIPvlan: try uplinkIndex())
+        case .setHostLinkMTU(let mtu): try setHostLinkMTU(mtu)
         case .createHostLink(let name, let mtu): return .hostLink(index: try createHostLink(name, mtu: mtu))
         case .addAddress(let address):
             let flags: AddressFlags = configuration.optimisticDAD ? [.optimistic] : []
@@ -137,30 +139,46 @@ final class Instance {
         return place
     }
 
+    /// To be entered by those who look into it; nil where there is none.
+    var namespaceDescriptor: CInt? { place?.namespace.descriptor }
+
     /// To be polled for notices of the namespace; nil where there is none.
     var monitorDescriptor: CInt? { place?.monitor.descriptor }
 
-    /// What the kernel says of the CLAT's addresses. Empty where nothing waits.
-    func addressNotices() throws -> [(IPv6Address, AddressPhase)] {
-        var found: [(IPv6Address, AddressPhase)] = []
-        var lost = false
+    /// What the kernel says of the CLAT's link and addresses, as events about that uplink. Empty where nothing waits.
+    func notices(uplink: Int) throws -> [Event] {
+        var events: [Event] = []
+        var isLost = false
         while let notice = try place?.monitor.next() {
             switch notice {
             case .address(let address, let removed):
-                if case .v6(let value) = address.address, address.index == uplinkLink?.index, !value.isLinkLocal {
-                    found.append((value, removed ? .vanished : AddressPhase(address.flags)))
-                }
-            case .overrun: lost = true
+                if let event = event(address, removed: removed, uplink: uplink) { events.append(event) }
+            case .link(let link, let removed) where link.index == uplinkLink?.index:
+                events.append(removed ? .clatLinkGone(uplink: uplink) : Self.event(link, uplink: uplink))
+            case .overrun: isLost = true
             default: break
             }
         }
-        if lost {
-            let index = try uplinkIndex()
-            found += try here().netlink.addresses(.ipv6, on: index).compactMap { address in
-                if case .v6(let value) = address.address { (value, AddressPhase(address.flags)) } else { nil }
+        if isLost, let index = uplinkLink?.index {
+            let place = try here()
+            events += try place.netlink.addresses(.ipv6, on: index).compactMap {
+                event($0, removed: false, uplink: uplink)
             }
+            let link = try place.netlink.link(index: index)
+            events.append(link.map { Self.event($0, uplink: uplink) } ?? .clatLinkGone(uplink: uplink))
         }
-        return found
+        return events
+    }
+
+    private func event(_ address: InterfaceAddress, removed: Bool, uplink: Int) -> Event? {
+        guard case .v6(let value) = address.address, address.index == uplinkLink?.index, !value.isLinkLocal else {
+            return nil
+        }
+        return .clatAddress(value, removed ? .vanished : AddressPhase(address.flags), uplink: uplink)
+    }
+
+    private static func event(_ link: Link, uplink: Int) -> Event {
+        .clatLink(isModeStolen: link.ipvlanMode.map { $0 != .l2 } ?? false, uplink: uplink)
     }
 
     // MARK: Links
@@ -226,6 +244,11 @@ final class Instance {
         try host.netlink.setLink(link.index, up: true)
         try host.netlink.replaceNeighbour(Neighbour(.v6(Self.gateway), at: peer.hardwareAddress, on: link.index))
         return Int(link.index)
+    }
+
+    private func setHostLinkMTU(_ mtu: Int) throws {
+        try host.netlink.setMTU(mtu, ofLink: try hostIndex())
+        if let peer = hostLinkPeer { try here().netlink.setMTU(mtu, ofLink: peer.index) }
     }
 
     private func ipv4(_ address: IPv4Address) throws(NetlinkError) -> InterfaceAddress {

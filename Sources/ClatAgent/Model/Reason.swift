@@ -1,7 +1,7 @@
 public import ClatTranslator
 
 /// Whether an interface has IPv4 through the CLAT.
-public enum InstanceState: String, Sendable, Codable {
+public enum InstanceState: String, Sendable, Codable, CaseIterable {
     /// IPv4 goes through the CLAT.
     case on
     /// On its way.
@@ -20,6 +20,8 @@ public enum Reason: Hashable, Sendable {
     case starting(Step.Name)
     /// Not among the interfaces the operator named.
     case notSelected
+    /// `clat-agent disable` was called for it.
+    case disabled
     /// The kind of link cannot carry a CLAT.
     case unsuitable(Uplink.Medium, kind: String)
     /// A port of a bridge or bond: the bridge is the uplink.
@@ -40,6 +42,8 @@ public enum Reason: Hashable, Sendable {
     case suspended
     /// The host has IPv4 of its own on this interface.
     case nativeIPv4
+    /// Another program runs a CLAT for this interface.
+    case otherCLAT(device: String)
     /// 192.0.0.1 to 192.0.0.7 are all in use.
     case addressesTaken
     /// Every address tried is in use by another station.
@@ -57,6 +61,7 @@ public enum Reason: Hashable, Sendable {
         case .running: "running"
         case .starting: "starting"
         case .notSelected: "not-selected"
+        case .disabled: "disabled"
         case .unsuitable: "unsuitable-link"
         case .enslaved: "enslaved"
         case .down: "down"
@@ -67,6 +72,7 @@ public enum Reason: Hashable, Sendable {
         case .noRouter: "no-router"
         case .suspended: "suspended-no-router"
         case .nativeIPv4: "native-ipv4"
+        case .otherCLAT: "other-clat"
         case .addressesTaken: "ipv4-addresses-taken"
         case .duplicateAddress: "address-duplicate"
         case .failed: "step-failed"
@@ -81,7 +87,8 @@ public enum Reason: Hashable, Sendable {
         case .running(let prefix): "IPv4 works through the NAT64 at \(prefix)"
         case .starting(let step): "IPv4 is on its way: \(step.rawValue)"
         case .notSelected:
-            "IPv4 is off because the agent was started for other interfaces; name this one with --interface"
+            "IPv4 is off because the agent is to serve other interfaces; name this one with --interface, or in config.toml"
+        case .disabled: "IPv4 is off because this interface was disabled; switch it on with: clat-agent enable"
         case .unsuitable(let medium, let kind):
             "IPv4 is off because a \(kind.isEmpty ? medium.rawValue : kind) link has no Ethernet neighbours, which a CLAT "
                 + "address needs"
@@ -97,8 +104,13 @@ public enum Reason: Hashable, Sendable {
         case .noRouter: "IPv4 is off because no router on this link offers a default route towards the NAT64"
         case .suspended: "IPv4 waits because the last default router on this link has gone; it goes on when one returns"
         case .nativeIPv4: "the CLAT is off because this interface has native IPv4, which wins"
+        case .otherCLAT(let device):
+            "the CLAT is off because another program (NetworkManager, systemd-networkd, clatd) already provides IPv4 on "
+                + "\(device); switch one of the two off"
         case .addressesTaken:
             "IPv4 is off because 192.0.0.1 to 192.0.0.7 are all in use on this host; remove one of them (ip -4 address)"
+        case .duplicateAddress(tries: 1):
+            "IPv4 is off because another station, or this host, already uses the CLAT's IPv6 address; trying again later"
         case .duplicateAddress(let tries):
             "IPv4 is off because other stations already use the \(tries) addresses that were tried; trying again later"
         case .failed(let step, let text): "IPv4 is off because this failed: \(step.rawValue): \(text); trying again"

@@ -7,8 +7,12 @@ public enum Step: Hashable, Sendable {
     case createNamespace
     /// An ipvlan (or macvlan, where the kernel has no ipvlan) on the uplink, born in the namespace, up.
     case createUplinkLink(parent: Int, wireless: Bool, hardwareAddress: HardwareAddress)
+    /// Sets the ipvlan back to L2 mode, after another program has set all ipvlans of the uplink to another one.
+    case restoreMode
     /// A veth pair between namespace and host, both ends up, without addresses.
     case createHostLink(name: String, mtu: Int)
+    /// Another device MTU of both its ends, octets.
+    case setHostLinkMTU(Int)
     /// A CLAT IPv6 address on the uplink link; DAD begins.
     case addAddress(IPv6Address)
     /// Takes one away.
@@ -46,6 +50,10 @@ public enum Step: Hashable, Sendable {
         case createUplinkLink = "create the CLAT's link on the uplink"
         /// See ``Step/createHostLink(name:mtu:)``.
         case createHostLink = "create the host's IPv4 device"
+        /// See ``Step/restoreMode``.
+        case restoreMode = "set the CLAT's ipvlan back to L2 mode"
+        /// See ``Step/setHostLinkMTU(_:)``.
+        case setHostLinkMTU = "set the MTU of the host's IPv4 device"
         /// See ``Step/addAddress(_:)``.
         case addAddress = "claim the CLAT IPv6 address (duplicate address detection)"
         /// See ``Step/removeAddress(_:)``.
@@ -82,6 +90,8 @@ public enum Step: Hashable, Sendable {
         case .createNamespace: .createNamespace
         case .createUplinkLink: .createUplinkLink
         case .createHostLink: .createHostLink
+        case .restoreMode: .restoreMode
+        case .setHostLinkMTU: .setHostLinkMTU
         case .addAddress: .addAddress
         case .removeAddress: .removeAddress
         case .setRouting: .setRouting

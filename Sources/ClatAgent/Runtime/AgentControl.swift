@@ -1,0 +1,64 @@
+import ClatBase
+import Glibc
+import Logging
+
+/// What the control socket may ask of the agent.
+extension Agent: ControlTarget {
+    var status: AgentStatus {
+        let now = BootInstant.now
+        return AgentStatus(
+            version: Version.text, pid: Int(getpid()), uptimeSeconds: Int((now - started) / .seconds(1)),
+            interfaces: machine.uplinks.sorted { $0.key < $1.key }.compactMap { index, uplink in
+                InterfaceStatus(uplink, instances[index], now: now)
+            })
+    }
+
+    func renew(_ interface: String) -> Bool {
+        guard let index = index(of: interface) else { return false }
+        take(.renew(uplink: index))
+        return true
+    }
+
+    func knows(_ interface: String) -> Bool { index(of: interface) != nil }
+
+    private func index(of interface: String) -> Int? {
+        machine.uplinks.first { $0.value.uplink?.name == interface }?.key
+    }
+
+    func namespaceDescriptor(of interface: String) -> CInt? {
+        index(of: interface).flatMap { instances[$0]?.namespaceDescriptor }
+    }
+
+    func set(_ interface: String, enabled: Bool, lasting: Bool) throws(SystemError) {
+        var new = machine.configuration
+        if enabled { new.disabled.remove(interface) } else { new.disabled.insert(interface) }
+        log.notice("\(interface): \(enabled ? "enabled" : "disabled") by order\(lasting ? ", lasting" : "")")
+        configure(new)
+        guard lasting else { return }
+        let kept = DisabledInterfaces(directory: options.stateDirectory)
+        var names = kept.read()
+        if enabled { names.remove(interface) } else { names.insert(interface) }
+        try kept.write(names)
+    }
+
+    /// Reads the configuration anew; where it cannot be used, all stays as it is.
+    func reload() {
+        guard let read = options.reload else { return }
+        do throws(ConfigurationFile.Problems) {
+            var new = try read()
+            new.disabled = machine.configuration.disabled
+            let changes = new.changes(from: machine.configuration)
+            log.notice("read the configuration anew\(changes.isEmpty ? "; it is as before" : "")")
+            for change in changes { log.notice("\(change)") }
+            configure(new)
+        } catch {
+            for line in error.lines { log.error("\(line)") }
+            log.error("the configuration stays as it was")
+        }
+    }
+
+    private func configure(_ new: Configuration) {
+        log.logLevel = Logger.Level(new.logLevel)
+        take(.configure(new))
+    }
+}
