@@ -56,7 +56,9 @@ let package = Package(
             swiftSettings: settings),
         .executableTarget(
             name: "translator-bench", dependencies: ["ClatBase", "ClatTranslator", "CLinux"], path: "Tests/Bench",
-            exclude: ["bench.py", "contestants.py", "measurements.py", "plot.py", "report.py", "sweep.py", "test_report.py"],
+            exclude: [
+                "bench.py", "contestants.py", "measurements.py", "plot.py", "report.py", "sweep.py", "test_report.py",
+            ],
             cSettings: gnu, swiftSettings: settings),
         .testTarget(
             name: "ClatAgentTests", dependencies: ["CLinux", "ClatBase", "ClatNetlink", "ClatAgent"], cSettings: gnu,
