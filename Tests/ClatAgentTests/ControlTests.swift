@@ -160,7 +160,8 @@ struct TextTests {
         let reasons: [Reason] = [
             .running(.wellKnown), .starting(.addAddress), .notSelected, .unsuitable(.other, kind: "wireguard"),
             .enslaved,
-            .down, .noCarrier, .noAdvertisement, .noPREF64, .noUsablePrefix, .noRouter, .nativeIPv4, .addressesTaken,
+            .down, .noCarrier, .noAdvertisement, .noPREF64, .noPREF64InDNS, .resolversSilent,
+            .noUsablePrefix, .noRouter, .nativeIPv4, .addressesTaken,
             .duplicateAddress(tries: 3), .failed(.addAddress, "x"), .gone, .stopping,
         ]
         #expect(Set(reasons.map(\.code)).count == reasons.count)

@@ -13,7 +13,10 @@ public enum StatusText {
         }
         if let pref64 = status.pref64 {
             let left = status.pref64LifetimeSeconds.map { ", \(duration($0)) left" } ?? ""
-            add("PREF64", pref64 + (status.pref64Router.map { " from router \($0)" } ?? "") + left)
+            let teller =
+                status.pref64Router.map { " from router \($0)" } ?? status.pref64Resolver.map { " from resolver \($0)" }
+                ?? " from the configuration"
+            add("PREF64", pref64 + teller + left)
         }
         add("IPv4", zip(status.ipv4Address, status.device).map { "\($0) on \($1)" })
         add("IPv6", status.ipv6Address.map { $0 + (status.ipv6AddressState.map { " (\($0))" } ?? "") })
@@ -26,6 +29,14 @@ public enum StatusText {
         let refused = status.refusedAdvertisements.filter { $0.value > 0 }.sorted { $0.key < $1.key }
         if !refused.isEmpty {
             add("RAs refused", refused.map { "\($0.key) \($0.value)" }.joined(separator: ", "))
+        }
+        for resolver in status.resolvers {
+            let place = resolver.source == .resolvConf ? " (of /etc/resolv.conf, for want of the link's own)" : ""
+            add("resolver", "\(resolver.address)\(place): \(resolver.says ?? "not asked")")
+        }
+        let unread = status.refusedAnswers.sorted { $0.key < $1.key }
+        if !unread.isEmpty {
+            add("DNS refused", unread.map { "\($0.key) \($0.value)" }.joined(separator: ", "))
         }
         return lines
     }
