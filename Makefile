@@ -12,7 +12,7 @@ BUILD_PACKAGES := libmnl-dev libcap-dev libbpf-dev libmd-dev libc-ares-dev linux
 LAB_PACKAGES := python3 python3-pytest iproute2 iputils-ping traceroute tcpdump ethtool nftables tayga curl bind9-dnsutils unbound
 VM_PACKAGES := qemu-system-x86 busybox-static cpio kmod
 
-.PHONY: all deps lab-deps vm-deps build demo check lint fmt clean install uninstall
+.PHONY: all deps lab-deps vm-deps build demo check check-vm lint fmt clean install uninstall
 
 all: build
 
@@ -44,6 +44,11 @@ demo: lab-deps build
 # Ends with "N passed, N failed".
 check: lab-deps
 	$(Q)Tests/check
+
+# Tests that need a distribution's kernel, in software emulation; without qemu they are skipped.
+check-vm: lab-deps build
+	$(Q)$(MAKE) -s vm-deps || true
+	$(Q)Tests/VM/run
 
 lint:
 	$(Q)swift format lint --strict --parallel -r Sources Tests Plugins Package.swift

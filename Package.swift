@@ -37,6 +37,9 @@ let package = Package(
                 "CAres", "ClatBase", "ClatNetlink", "ClatTranslator", "CLibCap", "CLibMd", "CLinux",
                 .product(name: "Logging", package: "swift-log"),
             ],
+            resources: [
+                .embedInCode("Control/org.clatagent.varlink"), .embedInCode("Control/org.varlink.service.varlink"),
+            ],
             cSettings: gnu, swiftSettings: settings),
         .executableTarget(
             name: "clat-agent",
@@ -48,6 +51,9 @@ let package = Package(
             swiftSettings: settings),
         .testTarget(
             name: "ClatTranslatorTests", dependencies: ["ClatBase", "ClatTranslator"], cSettings: gnu,
+            swiftSettings: settings),
+        .executableTarget(
+            name: "translator-bench", dependencies: ["ClatBase", "ClatTranslator", "CLinux"], path: "Tests/Bench",
             swiftSettings: settings),
         .testTarget(
             name: "ClatAgentTests", dependencies: ["CLinux", "ClatBase", "ClatNetlink", "ClatAgent"], cSettings: gnu,

@@ -1,6 +1,7 @@
 #pragma once
 #include <linux/if_tun.h>
 #include <linux/virtio_net.h>
+#include <mcheck.h>
 #include <net/if.h>
 #include <netinet/icmp6.h>
 #include <netinet/in.h>

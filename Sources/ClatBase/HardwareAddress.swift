@@ -3,10 +3,20 @@ public struct HardwareAddress: Hashable, Sendable, CustomStringConvertible {
     /// The address as a number below 2^48.
     public let rawValue: UInt64
 
+    /// The address of that number, cut to 48 bits.
+    public init(rawValue: UInt64) {
+        self.rawValue = rawValue & 0xffff_ffff_ffff
+    }
+
     /// Six octets in transmission order; nil for any other count (links that are not Ethernet have other lengths).
     public init?(bytes: some Collection<UInt8>) {
         guard bytes.count == 6 else { return nil }
         rawValue = bytes.reduce(0) { $0 << 8 | UInt64($1) }
+    }
+
+    /// A locally administered unicast address (IEEE 802), otherwise by chance.
+    public static func random() -> HardwareAddress {
+        HardwareAddress(rawValue: .random(in: .min ... .max) & ~(0b11 << 40) | 0b10 << 40)
     }
 
     /// The six octets in transmission order.

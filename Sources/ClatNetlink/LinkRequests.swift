@@ -1,4 +1,5 @@
 import CLibMnl
+public import ClatBase
 import Glibc
 
 extension NetlinkSocket {
@@ -27,12 +28,16 @@ extension NetlinkSocket {
     /// Makes a pair of veths, both down: one here and one in another namespace. The one here gets no link-local address of
     /// its own when it comes up. Either goes when the other does.
     ///
+    /// The one here has a random link-layer address by request: udev changes one that the kernel chose, at a moment of its own.
+    ///
     /// - Returns: the end that is here.
     public mutating func createVeth(
         _ name: String, peer: String, in namespace: borrowing NetworkNamespace, mtu: Int
     ) throws(NetlinkError) -> Link {
         let operation = "create veth \(name)"
-        try perform(operation, .newVeth(name, peer: peer, namespace: namespace.descriptor, mtu: mtu))
+        try perform(
+            operation,
+            .newVeth(name, peer: peer, namespace: namespace.descriptor, mtu: mtu, hardwareAddress: .random()))
         guard let link = try link(named: name) else { throw NetlinkError(operation: operation, code: ENODEV) }
         // The kernel takes no IFLA_AF_SPEC along with the making of a link.
         try setAddressGenerationMode(.none, ofLink: link.index)
@@ -51,14 +56,20 @@ extension NetlinkSocket {
             .newIPvlan(name, parent: parent, namespace: namespace.descriptor))
     }
 
-    /// Makes a macvlan on a link of this namespace, in bridge mode with a random link-layer address, born down in another
-    /// namespace by one request. Before Linux 6.13 the name may not exist here either.
+    /// Makes a macvlan on a link of this namespace, in bridge mode with that link-layer address or a random one, born down
+    /// in another namespace by one request. Before Linux 6.13 the name may not exist here either.
     public mutating func createMacvlan(
-        _ name: String, on parent: UInt32, in namespace: borrowing NetworkNamespace
+        _ name: String, on parent: UInt32, in namespace: borrowing NetworkNamespace,
+        hardwareAddress: HardwareAddress? = nil
     ) throws(NetlinkError) {
         try perform(
             "create macvlan \(name) on link \(parent)",
-            .newMacvlan(name, parent: parent, namespace: namespace.descriptor))
+            .newMacvlan(name, parent: parent, namespace: namespace.descriptor, hardwareAddress: hardwareAddress))
+    }
+
+    /// Sets the mode of an ipvlan, which is that of all ipvlans of its parent.
+    public mutating func setMode(_ mode: IPvlanMode, ofIPvlan index: UInt32) throws(NetlinkError) {
+        try perform("set the mode of ipvlan \(index)", .setIPvlanMode(mode, of: index))
     }
 
     /// Removes a link; a link that is gone already is ENODEV.
@@ -133,9 +144,12 @@ extension Request {
         return request
     }
 
-    static func newVeth(_ name: String, peer: String, namespace: CInt, mtu: Int) -> Request {
+    static func newVeth(
+        _ name: String, peer: String, namespace: CInt, mtu: Int, hardwareAddress: HardwareAddress
+    ) -> Request {
         var request = Request(link: RTM_NEWLINK, creation)
         request.put(IFLA_IFNAME, text: name)
+        request.put(IFLA_ADDRESS, octets: hardwareAddress.bytes)
         request.put(IFLA_MTU, UInt32(clamping: mtu))
         request.nest(IFLA_LINKINFO) {
             $0.put(IFLA_INFO_KIND, text: "veth")
@@ -157,10 +171,14 @@ extension Request {
         }
     }
 
-    static func newMacvlan(_ name: String, parent: UInt32, namespace: CInt) -> Request {
-        newStacked(name, "macvlan", parent: parent, namespace: namespace) {
+    static func newMacvlan(
+        _ name: String, parent: UInt32, namespace: CInt, hardwareAddress: HardwareAddress? = nil
+    ) -> Request {
+        var request = newStacked(name, "macvlan", parent: parent, namespace: namespace) {
             $0.put(IFLA_MACVLAN_MODE, MACVLAN_MODE_BRIDGE.rawValue)
         }
+        if let hardwareAddress { request.put(IFLA_ADDRESS, octets: hardwareAddress.bytes) }
+        return request
     }
 
     private static func newStacked(
@@ -173,6 +191,15 @@ extension Request {
         request.nest(IFLA_LINKINFO) {
             $0.put(IFLA_INFO_KIND, text: kind)
             $0.nest(IFLA_INFO_DATA, data)
+        }
+        return request
+    }
+
+    static func setIPvlanMode(_ mode: IPvlanMode, of index: UInt32) -> Request {
+        var request = Request(link: RTM_NEWLINK, index: index)
+        request.nest(IFLA_LINKINFO) {
+            $0.put(IFLA_INFO_KIND, text: "ipvlan")
+            $0.nest(IFLA_INFO_DATA) { $0.put(IFLA_IPVLAN_MODE, mode.rawValue) }
         }
         return request
     }

@@ -14,8 +14,8 @@ struct BPFProgram: ~Copyable, Sendable {
     let counters: OwnedDescriptor
 
     /// Loads the object; the kernel's verifier reads every program.
-    init() throws(SteeringError) {
-        let object = try BPFObjectFile()
+    init(image: [UInt8] = Self.image) throws(SteeringError) {
+        let object = try BPFObjectFile(image)
         let fromHost = try object.program("from_host")
         let fromUplink = try object.program("from_uplink")
         let fromTUN = try object.program("from_tun")
@@ -26,6 +26,17 @@ struct BPFProgram: ~Copyable, Sendable {
         self.fromTUN = fromTUN
         self.configurations = configurations
         self.counters = counters
+    }
+
+    /// The object file, out of the hexadecimal digits the build wrote.
+    static var image: [UInt8] {
+        BPFObject.hexadecimal.withUTF8Buffer { digits in
+            stride(from: 0, to: digits.count - 1, by: 2).map { value(of: digits[$0]) << 4 | value(of: digits[$0 + 1]) }
+        }
+    }
+
+    private static func value(of digit: UInt8) -> UInt8 {
+        digit <= UInt8(ascii: "9") ? digit - UInt8(ascii: "0") : digit - UInt8(ascii: "a") + 10
     }
 
     /// Puts a configuration in the old one's stead. A program that runs meanwhile sees the one or the other, never
@@ -70,8 +81,7 @@ extension clat_counts {
 private struct BPFObjectFile: ~Copyable {
     private let pointer: OpaquePointer
 
-    init() throws(SteeringError) {
-        let image = Self.image
+    init(_ image: [UInt8]) throws(SteeringError) {
         let (opened, openLog) = BPFLog.collecting {
             image.withUnsafeBytes { bpf_object__open_mem($0.baseAddress, $0.count, nil) }
         }
@@ -96,17 +106,6 @@ private struct BPFObjectFile: ~Copyable {
 
     private func duplicate(_ descriptor: CInt, _ name: String) throws(SteeringError) -> OwnedDescriptor {
         try adopt(fcntl(descriptor, F_DUPFD_CLOEXEC, 3), "find \(name) in the eBPF object")
-    }
-
-    /// The object file, out of the hexadecimal digits the build wrote.
-    private static var image: [UInt8] {
-        BPFObject.hexadecimal.withUTF8Buffer { digits in
-            stride(from: 0, to: digits.count - 1, by: 2).map { value(of: digits[$0]) << 4 | value(of: digits[$0 + 1]) }
-        }
-    }
-
-    private static func value(of digit: UInt8) -> UInt8 {
-        digit <= UInt8(ascii: "9") ? digit - UInt8(ascii: "0") : digit - UInt8(ascii: "a") + 10
     }
 }
 

@@ -3,7 +3,7 @@
 /// At most 64 packets wait, in 1 MiB altogether; the oldest gives way. A packet waits 30 s at most. Fragments that overlap
 /// condemn their packet (RFC 5722): it keeps its place, empty, to swallow what is left of it. The room is allocated with the
 /// first fragment ever, and once.
-struct Reassembler: ~Copyable {
+struct Reassembler: ~Copyable, Sendable {
     /// Which packet a fragment is of. IPv4 addresses stand in the low halves.
     struct Key: Equatable {
         var sourceHigh: UInt64 = 0

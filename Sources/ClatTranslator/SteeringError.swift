@@ -25,10 +25,17 @@ public enum SteeringError: Error, Hashable, Sendable, CustomStringConvertible {
         switch self {
         case .refused(let error): "the kernel refuses eBPF to this process (\(error))"
         case .unsupported(let error, log: let log):
-            "this kernel lacks what the eBPF programs need (\(error))"
-                + (log.last.map { "; \($0)" } ?? "")
+            "this kernel lacks what the eBPF programs need (\(error))" + (Self.verdict(log).map { "; \($0)" } ?? "")
         case .failed(let error): "\(error)"
         }
+    }
+
+    /// The line that says why: the verifier's stands before its statistics, libbpf's is the last.
+    private static func verdict(_ log: [String]) -> String? {
+        guard let statistics = log.lastIndex(where: { $0.hasPrefix("processed ") }), statistics > 0 else {
+            return log.last
+        }
+        return log[statistics - 1]
     }
 }
 

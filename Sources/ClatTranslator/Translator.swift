@@ -33,14 +33,13 @@ struct Refusal: Error {
 ///
 /// No packet can crash it, make it loop, or read or write outside its buffer: every access is bounds-checked, every length
 /// is proven before it is used, and every refusal is counted under a `DropReason`.
-public struct Translator: ~Copyable {
+public struct Translator: ~Copyable, Sendable {
     /// Octets that must be free before a frame. The most that is ever written there are the headers of an ICMPv6 error.
     public static let headroom = 96
 
     let counters: TranslatorCounters
     var configuration: TranslatorConfiguration
-    var mappings: [4 of ActiveMapping]
-    var mappingCount = 0
+    var mappings: [ActiveMapping] = []
     /// The next IPv4 identification where IPv6 gave none.
     var nextIdentification: UInt16 = 0
     var hostErrors = RateLimit()
@@ -55,7 +54,6 @@ public struct Translator: ~Copyable {
     public init(_ configuration: TranslatorConfiguration, counters: TranslatorCounters) {
         self.counters = counters
         self.configuration = configuration
-        mappings = InlineArray(repeating: ActiveMapping())
         update(configuration)
     }
 
@@ -66,8 +64,7 @@ public struct Translator: ~Copyable {
         self.configuration.ipv6MTU = ipv6MTU
         self.configuration.ipv4MTU = min(max(configuration.ipv4MTU, 68), 0xffff)
         self.configuration.lowestIPv6MTU = min(max(configuration.lowestIPv6MTU, 1280), ipv6MTU)
-        mappingCount = min(configuration.mappings.count, mappings.count)
-        for index in 0..<mappingCount { mappings[index] = ActiveMapping(configuration.mappings[index]) }
+        mappings = configuration.mappings.prefix(4).map(ActiveMapping.init)
     }
 
     /// Translates one frame (a `virtio_net_hdr` of 10 octets and an IP packet) and sends what comes of it: one packet,
@@ -115,7 +112,7 @@ public struct Translator: ~Copyable {
     /// The mapping whose IPv4 address the host sends from.
     @inline(__always)
     func mapping(ipv4 source: UInt32) -> ActiveMapping? {
-        for index in 0..<mappingCount where mappings[index].ipv4 == source { return mappings[index] }
+        for index in mappings.indices where mappings[index].ipv4 == source { return mappings[index] }
         return nil
     }
 
@@ -124,7 +121,7 @@ public struct Translator: ~Copyable {
     func mapping(
         ours: (high: UInt64, low: UInt64), remote: (high: UInt64, low: UInt64)
     ) -> (mapping: ActiveMapping, remote: UInt32)? {
-        for index in 0..<mappingCount where mappings[index].high == ours.high && mappings[index].low == ours.low {
+        for index in mappings.indices where mappings[index].high == ours.high && mappings[index].low == ours.low {
             if let ipv4 = mappings[index].extract(remote.high, remote.low) { return (mappings[index], ipv4) }
         }
         return nil
@@ -133,14 +130,14 @@ public struct Translator: ~Copyable {
     /// Whether an IPv6 address is one of ours.
     @inline(__always)
     func isOurs(_ high: UInt64, _ low: UInt64) -> Bool {
-        for index in 0..<mappingCount where mappings[index].high == high && mappings[index].low == low { return true }
+        for index in mappings.indices where mappings[index].high == high && mappings[index].low == low { return true }
         return false
     }
 
     /// Whether an IPv4 address is one of ours.
     @inline(__always)
     func isOurs(_ ipv4: UInt32) -> Bool {
-        for index in 0..<mappingCount where mappings[index].ipv4 == ipv4 { return true }
+        for index in mappings.indices where mappings[index].ipv4 == ipv4 { return true }
         return false
     }
 
@@ -175,17 +172,15 @@ public struct Translator: ~Copyable {
 
 /// A mapping as plain numbers.
 struct ActiveMapping {
-    var ipv4: UInt32 = 0
-    var high: UInt64 = 0
-    var low: UInt64 = 0
-    var layout = EmbeddingLayout(high: 0, low: 0, length: 96)
+    let ipv4: UInt32
+    let high: UInt64
+    let low: UInt64
+    let layout: EmbeddingLayout
     /// What a checksummed sum gains towards IPv6 if the remote address does not matter, which `isConstant` says.
-    var delta: UInt16 = 0
-    var isConstant = true
+    let delta: UInt16
+    let isConstant: Bool
     /// The PREF64 is 64:ff9b::/96.
-    var isWellKnown = false
-
-    init() {}
+    let isWellKnown: Bool
 
     init(_ mapping: Mapping) {
         ipv4 = mapping.ipv4.rawValue
@@ -210,10 +205,11 @@ struct ActiveMapping {
         isConstant ? delta : Checksum.difference(header.addressWords, UInt64(ipv4) &+ UInt64(remote))
     }
 
-    /// What it gains from IPv6 to IPv4.
+    /// What it gains from IPv6 to IPv4. Past a /32 the remote may have a suffix, which is ignored but was summed.
     @inline(__always)
     func deltaToIPv4(_ header: IPv6Header, remote: UInt32) -> UInt16 {
-        let delta = deltaToIPv6(header, remote: remote)
+        let delta =
+            layout.isLast ? self.delta : Checksum.difference(header.addressWords, UInt64(ipv4) &+ UInt64(remote))
         return delta == 0 ? 0 : ~delta
     }
 }

@@ -1,3 +1,4 @@
+import CLinux
 public import ClatBase
 import Glibc
 import Synchronization
@@ -33,7 +34,7 @@ public struct TranslatorEngine: ~Copyable, Sendable {
     public init(_ tun: consuming TUNDevice, configuration: TranslatorConfiguration) throws(SystemError) {
         _ = Self.wakeHandler
         let counters = TranslatorCounters()
-        let shared = Shared(tun, configuration)
+        let shared = try Shared(tun, configuration)
         thread = try ClatBase.Thread(name: "clat-packets") { shared.run(counters) }
         self.counters = counters
         self.shared = shared
@@ -43,6 +44,9 @@ public struct TranslatorEngine: ~Copyable, Sendable {
     public borrowing func update(_ configuration: TranslatorConfiguration) {
         shared.update(configuration)
     }
+
+    /// To be polled for reading: ready once the thread has ended by itself.
+    public var endDescriptor: CInt { shared.ended.rawValue }
 
     /// Nil while the thread runs.
     public var end: End? { shared.end.withLock { $0 } }
@@ -80,6 +84,7 @@ public struct TranslatorEngine: ~Copyable, Sendable {
 private final class Shared: Sendable {
     let tun: TUNDevice
     let end = Mutex<TranslatorEngine.End?>(nil)
+    let ended: OwnedDescriptor
     let readFaults = Atomic<UInt64>(0)
     let writeFaults = Atomic<UInt64>(0)
     private let latest: Mutex<TranslatorConfiguration>
@@ -87,7 +92,9 @@ private final class Shared: Sendable {
     private let generation = Atomic<UInt64>(0)
     private static let stopGeneration = UInt64.max
 
-    init(_ tun: consuming TUNDevice, _ configuration: TranslatorConfiguration) {
+    init(_ tun: consuming TUNDevice, _ configuration: TranslatorConfiguration) throws(SystemError) {
+        ended = OwnedDescriptor(
+            adopting: try retrying("eventfd") { eventfd(0, CInt(EFD_CLOEXEC | EFD_NONBLOCK)) })
         self.tun = tun
         latest = Mutex(configuration)
     }
@@ -110,6 +117,7 @@ private final class Shared: Sendable {
         confine()
         let reason = translate(counters)
         end.withLock { $0 = reason }
+        if reason != .stopped { eventfd_write(ended.rawValue, 1) }
     }
 
     /// Gives up what the thread does not need, before it sees the first packet.

@@ -1,6 +1,5 @@
 import ArgumentParser
 import ClatAgent
-import Glibc
 
 struct StatusCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -22,13 +21,7 @@ struct StatusCommand: ParsableCommand {
     @OptionGroup var runtime: RuntimeOptions
 
     func run() throws {
-        var status: AgentStatus
-        do throws(ControlClient.Failure) {
-            status = try ControlClient(runtimeDirectory: runtime.runtimeDir).status()
-        } catch {
-            printError("clat-agent: \(error)")
-            throw ExitCode(2)
-        }
+        var status = try talk(to: runtime) { client throws(ControlClient.Failure) in try client.status() }
         if let interface {
             let known = status.interfaces.map(\.interface)
             status.interfaces.removeAll { $0.interface != interface }
@@ -41,10 +34,4 @@ struct StatusCommand: ParsableCommand {
         print(json ? status.json : StatusText.lines(of: status).joined(separator: "\n"))
         if !status.interfaces.contains(where: { $0.state == .on }) { throw ExitCode(1) }
     }
-}
-
-/// Writes a line to standard error.
-func printError(_ line: String) {
-    let bytes = Array((line + "\n").utf8)
-    _ = write(STDERR_FILENO, bytes, bytes.count)
 }

@@ -29,7 +29,7 @@ struct AgentMachineTests {
         #expect(world.uplink(2)?.reason == .noAdvertisement)
         try world.happen(.advertisement(try parse(header + prefix1 + pref64), uplink: 2))
         #expect(world.uplink(2)?.reason.state == .on)
-        #expect(world.steps.last?.name == .setIPv4Route)
+        #expect(world.steps.suffix(2).map(\.name) == [.setIPv4Route, .announce])
         let place = try #require(world.kernel.places[2])
         #expect(place.ipv4s == [IPv4Address(192, 0, 0, 1)])
         #expect(place.routes == [IPv4Route(metric: 1025, mtu: 1480, source: IPv4Address(192, 0, 0, 1))])
@@ -293,6 +293,36 @@ struct AgentMachineTests {
         #expect(world.kernel.places[2]?.translator?.ipv6MTU == 1400)
         try world.happen(.advertisement(try parse(header + prefix1 + pref64 + "05 01 0000 00000514"), uplink: 2))
         #expect(world.kernel.places[2]?.routes.map(\.mtu) == [1280])
+    }
+
+    @Test("an ipvlan whose mode is stolen is set back, but a thief that keeps coming is given way to for a while")
+    func modeStolen() throws {
+        var world = try started()
+        try world.happen(.advertisement(try parse(header + prefix1 + pref64), uplink: 2))
+        world.steps = []
+        for _ in 0..<3 {
+            try world.happen(.clatLink(isModeStolen: true, uplink: 2))
+            #expect(world.uplink(2)?.reason.state == .on)
+        }
+        #expect(world.steps == [.restoreMode, .restoreMode, .restoreMode])
+        try world.happen(.clatLink(isModeStolen: true, uplink: 2))
+        #expect(world.uplink(2)?.reason.code == "step-failed")
+        #expect(world.kernel.isClean)
+        try world.pass(.seconds(2))
+        #expect(world.uplink(2)?.reason.state == .on)
+    }
+
+    @Test("the veth is made for the largest packet the uplink brings, also when that grows")
+    func deviceMTU() throws {
+        var world = try started()
+        try world.happen(.advertisement(try parse(header + prefix1 + pref64), uplink: 2))
+        world.steps = []
+        var link = ethernet(2)
+        link.mtu = 9000
+        try world.happen(.link(link))
+        #expect(world.steps.contains(.setHostLinkMTU(9000)))
+        #expect(world.kernel.places[2]?.routes.map(\.mtu) == [8980])
+        #expect(world.kernel.places[2]?.translator?.ipv6MTU == 9000)
     }
 
     @Test("renumbering makes before it breaks: new flows on the new address, old ones on theirs while it is valid")

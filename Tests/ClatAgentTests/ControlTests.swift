@@ -7,6 +7,32 @@ import Testing
 
 @testable import ClatAgent
 
+/// Knows one interface; a renewal is an event.
+private final class FakeAgent: ControlTarget {
+    weak var service: ControlService?
+    let status = AgentStatus(
+        version: "test", pid: 7, uptimeSeconds: 8,
+        interfaces: [
+            InterfaceStatus(
+                interface: "eth0", state: .off, reason: ReasonStatus(code: "no-carrier", sentence: "cable"),
+                sinceSeconds: 1, advertisements: 0, refusedAdvertisements: [:], resolvers: [],
+                refusedAnswers: [:], counters: [:])
+        ])
+
+    func renew(_ interface: String) -> Bool {
+        guard interface == "eth0" else { return false }
+        service?.publish(.state, interface, "renewed", reason: .noPREF64)
+        return true
+    }
+
+    func setResolvers(_ servers: [IPv6Address], of interface: String) -> Bool {
+        guard interface == "eth0" else { return false }
+        let text = servers.map(\.description).joined(separator: " ")
+        service?.publish(.state, interface, text, reason: .noPREF64)
+        return true
+    }
+}
+
 @Suite("The control socket", .serialized)
 struct ControlTests {
     /// Runs a server on a thread of its own while `body` runs, in a directory that goes afterwards.
@@ -14,7 +40,6 @@ struct ControlTests {
         let directory = "/tmp/clat-agent-test-\(getpid())-\(UInt32.random(in: .min ... .max))"
         try RuntimeDirectory.prepare(directory)
         defer { rmdir(directory) }
-        let status = AgentStatus(version: "test", pid: 7, uptimeSeconds: 8, interfaces: [])
         var ends: [CInt] = [-1, -1]
         try retrying("pipe") { pipe(&ends) }
         let (stop, go) = (ends[0], ends[1])
@@ -22,19 +47,14 @@ struct ControlTests {
         let thread = try ClatBase.Thread(name: "control") { () -> SystemError? in
             do throws(SystemError) {
                 let reactor = try Reactor()
-                let server = try ControlServer(
-                    reactor: reactor, path: RuntimeDirectory.socketPath(directory)
-                ) { request in
-                    request.method == ControlInterface.status
-                        ? Varlink.encode(Varlink.Reply(parameters: status))
-                        : Varlink.encode(
-                            Varlink.Failure(
-                                error: ControlInterface.methodNotFound, parameters: ["method": request.method]))
-                }
+                let target = FakeAgent()
+                let service = try ControlService(
+                    reactor: reactor, path: RuntimeDirectory.socketPath(directory), target: target)
+                target.service = service
                 try reactor.watch(stop, .read) { reactor.stop() }
                 ready.store(true, ordering: .releasing)
                 try reactor.run()
-                withExtendedLifetime(server) {}
+                withExtendedLifetime((service, target)) {}
                 return nil
             } catch { return error }
         }
@@ -70,7 +90,7 @@ struct ControlTests {
     func status() throws {
         try serving { directory in
             let status = try ControlClient(runtimeDirectory: directory).status()
-            #expect(status == AgentStatus(version: "test", pid: 7, uptimeSeconds: 8, interfaces: []))
+            #expect(status == FakeAgent().status)
         }
     }
 
@@ -136,6 +156,107 @@ struct ControlTests {
         }
     }
 
+    @Test(
+        "each call has the reply that varlink wants",
+        arguments: [
+            (#"{"method":"org.clatagent.Nothing"}"#, #""error":"org.varlink.service.MethodNotFound""#),
+            (#"{"method":"org.clatagent.Nothing"}"#, #""method":"org.clatagent.Nothing""#),
+            (#"{"method":"org.example.Ping"}"#, #""error":"org.varlink.service.InterfaceNotFound""#),
+            (#"{"method":"Ping"}"#, #""error":"org.varlink.service.InterfaceNotFound""#),
+            (#"{"method":"org.varlink.service.GetInfo"}"#, #""interfaces":["org.clatagent","org.varlink.service"]"#),
+            (
+                #"{"method":"org.varlink.service.GetInterfaceDescription","parameters":{"interface":"org.clatagent"}}"#,
+                "method Renew(interface: string) -> ()"
+            ),
+            (
+                #"{"method":"org.varlink.service.GetInterfaceDescription","parameters":{"interface":"org.example"}}"#,
+                #""error":"org.varlink.service.InterfaceNotFound","parameters":{"interface":"org.example"}"#
+            ),
+            (
+                #"{"method":"org.varlink.service.GetInterfaceDescription"}"#,
+                #""error":"org.varlink.service.InvalidParameter","parameters":{"parameter":"interface"}"#
+            ),
+            (#"{"method":"org.clatagent.Renew","parameters":{"interface":7}}"#, "InvalidParameter"),
+            (#"{"method":"org.clatagent.Renew","parameters":{"interface":"eth0"}}"#, #"{"parameters":{}}"#),
+            (
+                #"{"method":"org.clatagent.Renew","parameters":{"interface":"eth9"}}"#,
+                #"{"error":"org.clatagent.UnknownInterface","parameters":{"interface":"eth9"}}"#
+            ),
+            (#"{"method":"org.clatagent.Monitor"}"#, #"{"error":"org.varlink.service.ExpectedMore","parameters":{}}"#),
+        ])
+    func replies(call: String, reply: String) throws {
+        try serving { directory in
+            let socket = try connect(directory)
+            write(call, to: socket)
+            let got = receive(socket)
+            #expect(got?.contains(reply) == true, "\(got ?? "nothing")")
+        }
+    }
+
+    private func write(_ call: String, to socket: borrowing OwnedDescriptor) {
+        Array((call + "\0").utf8).withUnsafeBytes { _ = send(socket.rawValue, $0.baseAddress, $0.count, 0) }
+    }
+
+    @Test("a call that wants no reply gets none")
+    func oneway() throws {
+        try serving { directory in
+            let socket = try connect(directory)
+            write(#"{"method":"org.clatagent.Status","oneway":true}"#, to: socket)
+            write(#"{"method":"org.clatagent.Nothing"}"#, to: socket)
+            #expect(receive(socket)?.contains("MethodNotFound") == true)
+        }
+    }
+
+    @Test("a hook tells resolvers; what is no IPv6 address is left out")
+    func resolvers() throws {
+        try serving { directory in
+            let client = ControlClient(runtimeDirectory: directory)
+            var heard: [AgentEvent] = []
+            try client.monitor { event in
+                heard.append(event)
+                let servers = ["2001:db8::53", "192.0.2.53", "fe80::1%eth0", "::1", "nonsense"]
+                if heard.count == 1 { try? client.setResolvers(servers, of: "eth0") }
+                return heard.count < 2
+            }
+            #expect(heard.last?.text == "2001:db8::53 fe80::1")
+            #expect { try client.setResolvers([], of: "eth9") } throws: { "\($0)".contains("eth9") }
+            let socket = try connect(directory)
+            write(#"{"method":"org.clatagent.SetResolvers","parameters":{"interface":"eth0"}}"#, to: socket)
+            #expect(receive(socket)?.contains("InvalidParameter") == true)
+        }
+    }
+
+    @Test("who monitors hears the present state, then what happens")
+    func monitor() throws {
+        try serving { directory in
+            let client = ControlClient(runtimeDirectory: directory)
+            var heard: [AgentEvent] = []
+            try client.monitor { event in
+                heard.append(event)
+                if heard.count == 1 { try? client.renew("eth0") }
+                return heard.count < 2
+            }
+            #expect(heard.map(\.text) == ["cable", "renewed"])
+            #expect(heard.map(\.code) == ["no-carrier", "no-pref64"])
+            #expect(heard.allSatisfy { $0.interface == "eth0" && $0.kind == .state && $0.state == .off })
+        }
+    }
+
+    @Test("who monitors and does not read is cut off, and the others go on")
+    func deafMonitor() throws {
+        try serving { directory in
+            let client = ControlClient(runtimeDirectory: directory)
+            let deaf = try connect(directory)
+            write(#"{"method":"org.clatagent.Monitor","more":true}"#, to: deaf)
+            // Kernel buffers and what may wait are full well before that many events.
+            for _ in 0..<20_000 { try client.renew("eth0") }
+            var got = 0
+            while receive(deaf) != nil { got += 1 }
+            #expect(got > 1 && got < 20_000)
+            #expect(try client.status().pid == 7)
+        }
+    }
+
     @Test("without an agent the client says so, and what to do")
     func nobody() {
         #expect {
@@ -158,7 +279,8 @@ struct TextTests {
     @Test("every reason has a code of its own and a sentence without an end of line")
     func reasons() {
         let reasons: [Reason] = [
-            .running(.wellKnown), .starting(.addAddress), .notSelected, .unsuitable(.other, kind: "wireguard"),
+            .running(.wellKnown), .starting(.addAddress), .notSelected, .disabled,
+            .unsuitable(.other, kind: "wireguard"),
             .enslaved,
             .down, .noCarrier, .noAdvertisement, .noPREF64, .noPREF64InDNS, .resolversSilent,
             .noUsablePrefix, .noRouter, .nativeIPv4, .addressesTaken,

@@ -176,7 +176,7 @@ struct DNSDiscoveryTests {
     @Test("a configured prefix goes before routers and DNS, and nobody is asked")
     func configured() throws {
         var configuration = Configuration()
-        configuration.pref64 = .wellKnown
+        configuration.defaults.pref64 = .wellKnown
         var world = try attached(rdnssA, configuration) { _ in .prefixes(same, lifetime: 100) }
         try world.happen(.advertisement(try parse(longHeader + pref64), uplink: 2))
         #expect(world.questions.isEmpty)
@@ -187,7 +187,7 @@ struct DNSDiscoveryTests {
     @Test("discovery by DNS can be switched off")
     func switchedOff() throws {
         var configuration = Configuration()
-        configuration.usesDNS = false
+        configuration.defaults.usesDNS = false
         var world = try attached(rdnssA, configuration) { _ in .prefixes(same, lifetime: 100) }
         try world.pass(.seconds(3600))
         #expect(world.questions.isEmpty && world.searches == 0)

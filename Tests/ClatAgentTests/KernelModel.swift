@@ -43,6 +43,8 @@ struct KernelModel {
             try require(place.namespace && !place.uplinkLink, "out of order")
             place.uplinkLink = true
             result = .uplinkLink(.ipvlan)
+        case .restoreMode: try require(place.uplinkLink, "no link")
+        case .setHostLinkMTU: try require(place.hostLink != nil, "no device")
         case .createHostLink:
             try require(place.namespace && place.hostLink == nil, "out of order")
             nextIndex += 1
@@ -53,6 +55,8 @@ struct KernelModel {
             try require(!places.values.contains { $0.addresses[address] != nil }, "two instances with one address")
             place.addresses[address] = .tentative
         case .removeAddress(let address): place.addresses[address] = nil
+        case .announce(let address):
+            try require(place.addresses[address] == .preferred, "not ours for sure")
         case .setRouting(let routing):
             try require(place.uplinkLink, "no link")
             place.routing = routing

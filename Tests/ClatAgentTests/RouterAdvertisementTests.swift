@@ -115,6 +115,7 @@ struct RouterAdvertisementTests {
         #expect(advertisement.router == router)
         #expect(advertisement.preference == .high)
         #expect(advertisement.routerLifetime == 30)
+        #expect(advertisement.hardwareAddress?.description == "02:00:00:00:00:01")
         #expect(advertisement.mtu == 1400)
         #expect(advertisement.prefixes.map(\.prefix.description) == ["2001:db8:1::/64", "2001:db8:2::/64"])
         #expect(advertisement.prefixes.map(\.autonomous) == [true, false])

@@ -47,11 +47,14 @@ struct RequestTests {
     @Test("for a veth puts the peer into the other namespace")
     func veth() throws {
         try expect(
-            .newVeth("v4", peer: "up0", namespace: 7, mtu: 1500),
+            .newVeth(
+                "v4", peer: "up0", namespace: 7, mtu: 1500, hardwareAddress: HardwareAddress(rawValue: 0x0264_0000_0010)
+            ),
             """
-            70000000 1000 0506 00000000 00000000          // 112 octets, RTM_NEWLINK, REQUEST|ACK|EXCL|CREATE
+            7c000000 1000 0506 00000000 00000000          // 124 octets, RTM_NEWLINK, REQUEST|ACK|EXCL|CREATE
             00 00 0000 00000000 00000000 00000000         // ifinfomsg
             0700 0300 763400 00                           // IFLA_IFNAME "v4"
+            0a00 0100 026400000010 0000                   // IFLA_ADDRESS
             0800 0400 dc050000                            // IFLA_MTU 1500
             4000 1280                                     // IFLA_LINKINFO, nested
               0900 0100 7665746800 000000                 // IFLA_INFO_KIND "veth"

@@ -83,10 +83,10 @@ final class EngineLab: Sendable {
         try Self.command(["ip", "-n", namespace, "-batch", "-"], input: commands.joined(separator: "\n"))
     }
 
-    /// Runs a program in a namespace to its end, at most 20 seconds; throws where its status is not 0.
+    /// Runs a program in a namespace to its end, at most 60 seconds; throws where its status is not 0.
     @discardableResult
     func run(_ namespace: String, _ arguments: String...) throws -> String {
-        try Self.command(["timeout", "20", "ip", "netns", "exec", namespace] + arguments)
+        try Self.command(["timeout", "60", "ip", "netns", "exec", namespace] + arguments)
     }
 
     struct Failure: Error, CustomStringConvertible {

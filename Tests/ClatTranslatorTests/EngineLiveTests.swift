@@ -30,7 +30,7 @@ struct EngineLiveTests {
             }
             try lab.run(lab.host, "ping", "-c", "3", "-i", "0.01", "-W", "5", EngineLab.server)
             try lab.python(lab.host, EngineTraffic.datagrams)
-            try lab.python(lab.host, EngineTraffic.stream.replacing("OCTETS", with: "8 << 20"))
+            try lab.python(lab.host, EngineTraffic.stream.replacing("OCTETS", with: "2 << 20"))
         }
         withExtendedLifetime(server) {}
         let counts = try path.steering.counts()
@@ -38,15 +38,16 @@ struct EngineLiveTests {
             if way.kernelPath {
                 #expect(direction.translated.icmp == 15)
                 #expect(direction.translated.udp >= 5 * 10)
-                #expect(direction.translated.tcp >= 5 * 100)
-                #expect(direction.translated.octets > 5 * 8 << 20)
+                #expect(direction.translated.tcp >= 5 * 20)
+                #expect(direction.translated.octets > 5 * 2 << 20)
             } else {
                 #expect(direction.translated.packets == 0)
-                #expect(direction.toTranslator > 500)
+                // Not the same number: before Linux 6.2 the TUN takes no UDP super-packets, and they are cut before it.
+                #expect(direction.toTranslator > 5 * 30 && direction.fromTranslator > 5 * 30)
             }
-            #expect(direction.fromTranslator <= direction.toTranslator)
         }
         #expect(counts.failed == 0)
+        if way.attachment == .clsact { #expect(path.steering.attachment == .clsact) }
         #expect(path.engine.end == nil)
         #expect(path.engine.faults == .init(reads: 0, writes: 0))
     }

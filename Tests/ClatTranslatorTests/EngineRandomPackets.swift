@@ -161,7 +161,7 @@ struct RandomPackets {
         let mapping = pick(configuration.mappings)
         let address = remote()
         var source = mapping.pref64.embed(address)
-        if (40...64).contains(mapping.pref64.length), chance(4) { source.low |= UInt64(octet()) }
+        if mapping.pref64.length < 96, chance(4) { source.low |= UInt64(octet()) }
         let destination = mapping.ipv6
         var gsoSize: UInt16 = 0
         let (number, message, isPlainMessage) = message(

@@ -132,13 +132,25 @@ struct ExtensionTests {
         #expect(output?.count == 28 + 68)
     }
 
-    @Test("With extensions an ICMP error has at most 576 octets", arguments: [400, 480, 492, 493, 900, 1180])
+    @Test("With extensions an ICMP error has at most 576 octets", arguments: [400, 401, 403, 480, 492, 493, 900, 1180])
     func limit(size: Int) {
         var bench = Bench()
         let output = bench.frames(V6(source: Self.native).icmp(3, 0, [0, 0, 0, 0], ErrorTests.quoted(size)).octets)
         let packet = output.first ?? []
         #expect(packet.count - 10 == min(576, 28 + 28 + (28 + size + 3) & ~3))
         #expect(Int(packet[10 + 20 + 5]) * 4 == packet.count - 10 - 28 - 28)
+        #expect(fault(packet) == nil)
+    }
+
+    @Test("With large extensions an ICMPv6 error still has at most 1280 octets", arguments: [212, 216, 220, 224])
+    func limitToIPv6(size: Int) {
+        var bench = Bench()
+        let quoted = Array(ErrorTests.received(1100).prefix(1020))
+        let objects = word(size) + [1, 1] + [UInt8](repeating: 7, count: size - 4)
+        let frames = bench.frames(V4().icmp(3, 1, [0, 255, 0, 0], quoted + Self.structure(objects)).octets)
+        let packet = frames.first ?? []
+        #expect(Int(packet[10 + 44]) * 8 == packet.count - 10 - 48 - 4 - size)
+        #expect(packet.count - 10 <= 1280 && packet.count - 10 > 1272)
         #expect(fault(packet) == nil)
     }
 

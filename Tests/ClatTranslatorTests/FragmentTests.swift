@@ -126,6 +126,15 @@ struct FragmentTests {
         #expect(bench.counters.snapshot().fragmentsMade == UInt64(sizes.count))
     }
 
+    @Test("DF set: one packet up to the uplink's MTU, whatever the lowest IPv6 MTU is")
+    func lowestMTUWithDF() {
+        var configuration = TranslatorConfiguration.standard
+        configuration.lowestIPv6MTU = 1280
+        var bench = Bench(configuration)
+        let input = V4(dontFragment: true).with { $0.udp(pattern(1452)) }
+        #expect(bench.hex(input.octets) == hex(outbound().with { $0.udp(pattern(1452)) }.octets))
+    }
+
     @Test("A fragment too large for its new header is cut again", arguments: [(0, true), (1480, true), (1480, false)])
     func cutFragment(offset: Int, more: Bool) {
         var bench = Bench()
@@ -229,14 +238,25 @@ struct ReassemblyTests {
         #expect(output.map(hex) == ranges.map { hex(outbound().piece(translated, $0, identification: 0xbeef)) })
     }
 
-    @Test("It takes its traffic class and hop limit from the first fragment")
-    func firstHeader() {
+    @Test(
+        "It takes its traffic class and hop limit from the first fragment, whenever that comes",
+        arguments: [true, false])
+    func firstHeader(isFirst: Bool) {
         var bench = Bench()
         let whole = V4().icmp(8, 0, [0, 1, 0, 2], pattern(16)).payload
-        _ = bench.packets(V4(tos: 1, ttl: 9, number: 1).piece(whole, 16..<24))
-        let output = bench.hex(V4(tos: 2, ttl: 8, number: 1).piece(whole, 0..<16))
+        let first = V4(tos: 2, ttl: 8, number: 1).piece(whole, 0..<16)
+        let second = V4(tos: 1, ttl: 9, number: 1).piece(whole, 16..<24)
+        _ = bench.packets(isFirst ? first : second)
         let expected = outbound { ($0.trafficClass, $0.hopLimit) = (2, 7) }.icmp(128, 0, [0, 1, 0, 2], pattern(16))
-        #expect(output == hex(expected.octets))
+        #expect(bench.hex(isFirst ? second : first) == hex(expected.octets))
+
+        let whole6 = V6().icmp(129, 0, [0, 1, 0, 2], pattern(16)).payload
+        let first6 = V6(trafficClass: 2, hopLimit: 8, next: 58).piece(whole6, 0..<16, identification: 5)
+        let second6 = V6(trafficClass: 1, hopLimit: 9, next: 58).piece(whole6, 16..<24, identification: 5)
+        _ = bench.packets(isFirst ? first6 : second6)
+        let expected6 = inbound { ($0.tos, $0.ttl, $0.identification) = (2, 7, 5) }
+            .icmp(0, 0, [0, 1, 0, 2], pattern(16))
+        #expect(bench.hex(isFirst ? second6 : first6) == hex(expected6.octets))
     }
 
     static let overlaps: [(name: String, pieces: [Range<Int>])] = [

@@ -1,6 +1,7 @@
 """IPv4 through clat-agent on an IPv6-only network, end to end: real advertisements, a real NAT64, real sockets."""
 
 import ipaddress
+import os
 import re
 import socket
 import time
@@ -19,14 +20,15 @@ pytestmark = pytest.mark.agent
 
 # What a router without IPv4 looks like from IPv4: the dummy address (RFC 7600), as standards has it for such errors.
 DUMMY = "192.0.0.8"
-SIZE = "100M"
+SIZE = os.environ.get("CLAT_LAB_TRANSFER", "100M")  # less where everything is emulated
 
 
-@pytest.fixture(scope="module")
-def up(shared_lab):
-    """A lab whose laptop has IPv4, for tests that leave it so."""
-    agent = shared_lab.agent()
+@pytest.fixture(scope="module", params=["kernel", "userspace"])
+def up(shared_lab, request):
+    """A lab whose laptop has IPv4, for tests that leave it so; once with each of the data paths."""
+    agent = shared_lab.agent("--datapath", request.param)
     entry = agent.wait_for("on")
+    assert entry["datapath"]["kind"] == request.param
     yield types.SimpleNamespace(lab=shared_lab, laptop=shared_lab.laptop, agent=agent, entry=entry)
     print(agent.log)
     assert agent.stop() == 0

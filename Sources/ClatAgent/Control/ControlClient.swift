@@ -1,6 +1,4 @@
-import CLinux
 public import ClatBase
-import FoundationEssentials
 import Glibc
 
 /// Talks to a running agent over its control socket; waits at most a few seconds.
@@ -24,7 +22,7 @@ public struct ControlClient {
             case .system(let error): "cannot talk to the clat-agent: \(error)"
             case .refused(ControlInterface.unknownInterface, let parameters):
                 "the agent knows no interface \(parameters["interface"] ?? ""); see: clat-agent status"
-            case .refused(ControlInterface.permissionDenied, _):
+            case .refused(ServiceInterface.permissionDenied, _):
                 "only root may ask the agent for that; try again with sudo"
             case .refused(let error, _): "the clat-agent refuses: \(error)"
             case .protocolViolation(let text): "the clat-agent's answer cannot be read: \(text)"
@@ -41,7 +39,13 @@ public struct ControlClient {
 
     /// Asks for the status.
     public func status() throws(Failure) -> AgentStatus {
-        try call(ControlInterface.status, Varlink.None())
+        try call(ControlInterface.status)
+    }
+
+    /// Tells the agent which resolvers an interface has, as text.
+    public func setResolvers(_ servers: [String], of interface: String) throws(Failure) {
+        let _: Varlink.None = try call(
+            ControlInterface.setResolvers, ControlInterface.Resolvers(interface: interface, servers: servers))
     }
 
     /// Asks the agent to solicit the routers of an interface anew.
@@ -49,50 +53,58 @@ public struct ControlClient {
         let _: Varlink.None = try call(ControlInterface.renew, Varlink.OneInterface(interface: interface))
     }
 
+    /// Hands over every event until the agent ends, or `body` answers false.
+    public func monitor(_ body: (AgentEvent) -> Bool) throws(Failure) {
+        var connection = try connect(limit: nil)
+        try send(ControlInterface.monitor, Optional<Varlink.None>.none, more: true, over: connection)
+        while true {
+            let answer: ControlInterface.Monitored = try receive(over: &connection)
+            guard body(answer.event) else { return }
+        }
+    }
+
+    private func call<Answer: Codable & Sendable>(_ method: String) throws(Failure) -> Answer {
+        try call(method, Optional<Varlink.None>.none)
+    }
+
     private func call<Answer: Codable & Sendable>(
-        _ method: String, _ parameters: some Codable & Sendable
+        _ method: String, _ parameters: (some Codable & Sendable)?
     ) throws(Failure) -> Answer {
-        let reply: [UInt8]
+        var connection = try connect(limit: 5)
+        try send(method, parameters, more: nil, over: connection)
+        return try receive(over: &connection)
+    }
+
+    private func connect(limit: Int?) throws(Failure) -> ControlConnection {
         do throws(SystemError) {
-            reply = try exchange(Varlink.encode(Varlink.Call(method: method, parameters: parameters)))
+            return try ControlConnection(path: path, limit: limit)
         } catch {
             if error.code == ENOENT || error.code == ECONNREFUSED { throw .notRunning(path: path) }
             throw .system(error)
         }
+    }
+
+    private func send(
+        _ method: String, _ parameters: (some Codable & Sendable)?, more: Bool?,
+        over connection: borrowing ControlConnection
+    ) throws(Failure) {
+        do throws(SystemError) {
+            try connection.send(Varlink.encode(Varlink.Call(method: method, parameters: parameters, more: more)))
+        } catch { throw .system(error) }
+    }
+
+    private func receive<Answer: Codable & Sendable>(
+        over connection: inout ControlConnection
+    ) throws(Failure) -> Answer {
+        let reply: [UInt8]
+        do throws(SystemError) { reply = try connection.receive() } catch { throw .system(error) }
         if let failure = try? Varlink.decode(Varlink.Failure.self, from: reply) {
-            throw .refused(failure.error, failure.parameters)
+            throw .refused(failure.error, failure.parameters ?? [:])
         }
         do {
             return try Varlink.decode(Varlink.Reply<Answer>.self, from: reply).parameters
         } catch {
             throw .protocolViolation("\(error)")
-        }
-    }
-
-    private func exchange(_ request: [UInt8]) throws(SystemError) -> [UInt8] {
-        let kind = CInt(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue)
-        let socket = OwnedDescriptor(adopting: try retrying("open a socket") { Glibc.socket(AF_UNIX, kind, 0) })
-        let fd = socket.rawValue
-        var limit = timeval(tv_sec: 5, tv_usec: 0)
-        for option in [SO_RCVTIMEO, SO_SNDTIMEO] {
-            setsockopt(fd, SOL_SOCKET, option, &limit, socklen_t(MemoryLayout<timeval>.size))
-        }
-        try UnixAddress(path: path).connect(fd)
-        var rest = request[...]
-        while !rest.isEmpty {
-            let part = rest
-            rest = rest.dropFirst(
-                try retrying("send to \(path)") {
-                    part.withUnsafeBytes { send(fd, $0.baseAddress, $0.count, CInt(MSG_NOSIGNAL)) }
-                })
-        }
-        var reply: [UInt8] = []
-        var chunk = [UInt8](repeating: 0, count: 65536)
-        while true {
-            let count = try retrying("receive from \(path)") { recv(fd, &chunk, chunk.count, 0) }
-            guard count > 0 else { throw SystemError(call: "receive from \(path)", code: ECONNRESET) }
-            if let end = chunk[..<count].firstIndex(of: 0) { return reply + chunk[..<end] }
-            reply += chunk[..<count]
         }
     }
 }

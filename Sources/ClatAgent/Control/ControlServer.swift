@@ -6,16 +6,21 @@ import Glibc
 final class ControlServer {
     private final class Client {
         let socket: OwnedDescriptor
+        let serial: Int
         /// Root, or the user the agent runs as: may change things.
         let isPrivileged: Bool
         var input: [UInt8] = []
         var output: ArraySlice<UInt8> = []
-        init(_ socket: consuming OwnedDescriptor) {
+        /// Has called a method whose replies do not end.
+        var isSubscribed = false
+
+        init(_ socket: consuming OwnedDescriptor, serial: Int) {
             var credentials = ucred()
             var size = socklen_t(MemoryLayout<ucred>.size)
             let told = getsockopt(socket.rawValue, SOL_SOCKET, SO_PEERCRED, &credentials, &size) == 0
             isPrivileged = told && (credentials.uid == 0 || credentials.uid == geteuid())
             self.socket = socket
+            self.serial = serial
         }
     }
 
@@ -27,23 +32,34 @@ final class ControlServer {
         var message: ArraySlice<UInt8>
         /// Whether the caller may change things.
         var isPrivileged: Bool
+        /// Whether the caller takes more than one reply.
+        var wantsMore: Bool
+    }
+
+    /// What becomes of it.
+    enum Answer {
+        /// One whole reply.
+        case reply([UInt8])
+        /// These replies, and from now on whatever is published.
+        case subscribe(first: [UInt8])
     }
 
     private let reactor: Reactor
     private let listener: OwnedDescriptor
     private let path: String
     private var clients: [CInt: Client] = [:]
-    private let answer: (Request) -> [UInt8]
+    private var accepted = 0
+    private let answer: (Request) -> Answer
 
-    /// Clients at once.
+    /// Clients at once; of one more, the oldest that is not privileged gives way.
     static let maximumClients = 32
     /// Octets of one call.
     static let maximumCall = 16384
     /// Octets that may wait for a client that does not read.
     static let maximumWaiting = 1 << 20
 
-    /// Listens at `path`; `answer` makes the whole reply to a call.
-    init(reactor: Reactor, path: String, answer: @escaping (Request) -> [UInt8]) throws(SystemError) {
+    /// Listens at `path`; `answer` makes the reply to a call.
+    init(reactor: Reactor, path: String, answer: @escaping (Request) -> Answer) throws(SystemError) {
         self.reactor = reactor
         self.path = path
         self.answer = answer
@@ -63,12 +79,27 @@ final class ControlServer {
         unlink(path)
     }
 
+    /// Whether anybody would get what is published.
+    var hasSubscribers: Bool { clients.values.contains(where: \.isSubscribed) }
+
+    /// Sends a whole reply to all who subscribed. One who does not read is cut off.
+    func publish(_ reply: [UInt8]) {
+        for client in clients.values where client.isSubscribed {
+            send(reply, to: client)
+        }
+    }
+
     private func accept() {
         let flags = CInt(SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue)
         let descriptor = accept4(listener.rawValue, __SOCKADDR_ARG(__sockaddr__: nil), nil, flags)
         guard descriptor >= 0 else { return }
-        let client = Client(OwnedDescriptor(adopting: descriptor))
-        guard clients.count < Self.maximumClients else { return }
+        accepted += 1
+        let client = Client(OwnedDescriptor(adopting: descriptor), serial: accepted)
+        if clients.count >= Self.maximumClients {
+            let strangers = clients.values.filter { !$0.isPrivileged }
+            guard let oldest = strangers.min(by: { $0.serial < $1.serial }) else { return }
+            drop(oldest)
+        }
         clients[descriptor] = client
         watch(client)
     }
@@ -94,23 +125,42 @@ final class ControlServer {
         var chunk = [UInt8](repeating: 0, count: 4096)
         let count = recv(client.socket.rawValue, &chunk, chunk.count, 0)
         if count < 0, errno == EAGAIN || errno == EINTR { return }
-        guard count > 0 else { return drop(client) }
+        // Replies to a subscriber do not end, so no other call of that client can have one.
+        guard count > 0, !client.isSubscribed else { return drop(client) }
         client.input += chunk.prefix(count)
         while let end = client.input.firstIndex(of: 0) {
             let message = client.input[..<end]
             client.input.removeFirst(end + 1 - client.input.startIndex)
-            guard let call = try? Varlink.decode(Varlink.MethodOnly.self, from: message) else { return drop(client) }
-            client.output += answer(
-                Request(method: call.method, message: message, isPrivileged: client.isPrivileged))
+            guard !client.isSubscribed, let call = try? Varlink.decode(Varlink.Head.self, from: message) else {
+                return drop(client)
+            }
+            let outcome = answer(
+                Request(
+                    method: call.method, message: message, isPrivileged: client.isPrivileged,
+                    wantsMore: call.more == true))
+            if call.oneway == true { continue }
+            switch outcome {
+            case .reply(let reply): client.output += reply
+            case .subscribe(let first):
+                client.output += first
+                client.isSubscribed = true
+            }
             guard client.output.count <= Self.maximumWaiting else { return drop(client) }
         }
         guard client.input.count <= Self.maximumCall else { return drop(client) }
         if !client.output.isEmpty { write(client) }
     }
 
+    private func send(_ reply: [UInt8], to client: Client) {
+        guard client.output.count + reply.count <= Self.maximumWaiting else { return drop(client) }
+        let isIdle = client.output.isEmpty
+        client.output += reply
+        if isIdle { write(client) }
+    }
+
     private func write(_ client: Client) {
         let count = client.output.withUnsafeBytes {
-            send(client.socket.rawValue, $0.baseAddress, $0.count, CInt(MSG_NOSIGNAL))
+            Glibc.send(client.socket.rawValue, $0.baseAddress, $0.count, CInt(MSG_NOSIGNAL))
         }
         if count < 0, errno != EAGAIN, errno != EINTR { return drop(client) }
         client.output = client.output.dropFirst(max(count, 0))

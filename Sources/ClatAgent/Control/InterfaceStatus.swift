@@ -7,13 +7,13 @@ extension InterfaceStatus {
         guard let uplink = machine.uplink else { return nil }
         func seconds(until instant: BootInstant) -> Int { Int((instant - now) / .seconds(1)) }
         let mapping = machine.standing.translator?.mappings.first
-        let entry = machine.entry
+        let entry = mapping == nil || machine.entry?.prefix == mapping?.pref64 ? machine.entry : nil
         let address = mapping?.ipv6 ?? machine.standing.addresses.keys.min()
         let problems = machine.refused.map { ($0.key.rawValue, $0.value) }
         self.init(
             interface: uplink.name, state: machine.reason.state,
             reason: ReasonStatus(code: machine.reason.code, sentence: machine.reason.sentence),
-            sinceSeconds: -seconds(until: machine.since), pref64: entry?.prefix.description,
+            sinceSeconds: -seconds(until: machine.since), pref64: (mapping?.pref64 ?? entry?.prefix)?.description,
             pref64Source: entry?.source.word, pref64Router: entry?.router?.description,
             pref64Resolver: entry?.resolver?.description,
             pref64LifetimeSeconds: entry?.expires.map { seconds(until: $0) },

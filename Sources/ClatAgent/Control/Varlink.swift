@@ -8,30 +8,37 @@ enum Varlink {
         var method: String
         /// Absent where the method takes none.
         var parameters: Parameters?
+        /// The caller takes any number of replies.
+        var more: Bool?
     }
 
     /// A reply that went well.
     struct Reply<Parameters: Codable & Sendable>: Codable, Sendable {
         var parameters: Parameters
+        /// Another one follows.
+        var continues: Bool?
     }
 
     /// A reply that did not.
     struct Failure: Codable, Sendable {
         var error: String
-        var parameters: [String: String]
+        var parameters: [String: String]?
     }
 
     /// No parameters.
     struct None: Codable, Sendable {}
 
-    /// The parameters of calls about one network interface.
+    /// The parameters of calls about one interface, of the network or of varlink.
     struct OneInterface: Codable, Sendable {
         var interface: String
     }
 
-    /// The method's name alone, whatever its parameters.
-    struct MethodOnly: Codable, Sendable {
+    /// What a call is before its parameters are looked at.
+    struct Head: Codable, Sendable {
         var method: String
+        var more: Bool?
+        /// The caller wants no reply.
+        var oneway: Bool?
     }
 
     static func encode(_ value: some Encodable) -> [UInt8] {
@@ -41,17 +48,73 @@ enum Varlink {
         return ((try? encoder.encode(value)).map { Array($0) } ?? []) + [0]
     }
 
+    static func reply(_ parameters: some Codable & Sendable, continues: Bool? = nil) -> [UInt8] {
+        encode(Reply(parameters: parameters, continues: continues))
+    }
+
+    static func refusal(_ error: String, _ parameters: [String: String] = [:]) -> [UInt8] {
+        encode(Failure(error: error, parameters: parameters))
+    }
+
     static func decode<Value: Decodable>(_ type: Value.Type, from message: some Sequence<UInt8>) throws -> Value {
         try JSONDecoder().decode(type, from: Data(message))
     }
 }
 
-/// Names of our varlink interface.
+/// The interface every varlink service has.
+enum ServiceInterface {
+    static let name = "org.varlink.service"
+    static let getInfo = "\(name).GetInfo"
+    static let getInterfaceDescription = "\(name).GetInterfaceDescription"
+
+    static let interfaceNotFound = "\(name).InterfaceNotFound"
+    static let methodNotFound = "\(name).MethodNotFound"
+    static let invalidParameter = "\(name).InvalidParameter"
+    static let permissionDenied = "\(name).PermissionDenied"
+    static let expectedMore = "\(name).ExpectedMore"
+
+    /// The answer to `GetInfo`.
+    struct Information: Codable, Sendable {
+        var vendor = "clat-agent"
+        var product = "clat-agent"
+        var version: String
+        var url = "https://www.rfc-editor.org/rfc/rfc6877"
+        var interfaces: [String]
+    }
+
+    /// The answer to `GetInterfaceDescription`.
+    struct Description: Codable, Sendable {
+        var description: String
+    }
+}
+
+/// Our own varlink interface; `org.clatagent.varlink` describes it.
 enum ControlInterface {
-    static let status = "org.clatagent.Status"
-    static let renew = "org.clatagent.Renew"
-    static let unknownInterface = "org.clatagent.UnknownInterface"
-    static let permissionDenied = "org.varlink.service.PermissionDenied"
-    static let methodNotFound = "org.varlink.service.MethodNotFound"
-    static let invalidParameter = "org.varlink.service.InvalidParameter"
+    static let name = "org.clatagent"
+    static let status = "\(name).Status"
+    static let monitor = "\(name).Monitor"
+    static let renew = "\(name).Renew"
+
+    static let setResolvers = "\(name).SetResolvers"
+
+    static let unknownInterface = "\(name).UnknownInterface"
+
+    /// The descriptions of both interfaces, as they are in the source tree.
+    static let descriptions = [
+        name: text(PackageResources.org_clatagent_varlink),
+        ServiceInterface.name: text(PackageResources.org_varlink_service_varlink),
+    ]
+
+    /// What `SetResolvers` is called with.
+    struct Resolvers: Codable, Sendable {
+        var interface: String
+        var servers: [String]
+    }
+
+    /// The answer to `Monitor`, again and again.
+    struct Monitored: Codable, Sendable {
+        var event: AgentEvent
+    }
+
+    private static func text(_ octets: [UInt8]) -> String { String(decoding: octets, as: UTF8.self) }
 }

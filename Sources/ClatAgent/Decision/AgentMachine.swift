@@ -4,9 +4,11 @@ import ClatTranslator
 /// The agent's mind: every event goes in, actions come out. Pure; the clock, the kernel and chance are the caller's.
 public struct AgentMachine: Hashable, Sendable {
     /// What the operator wants.
-    public let configuration: Configuration
+    public private(set) var configuration: Configuration
     /// Key of RFC 7217 identifiers, 16 octets or more.
     private let secret: [UInt8]
+    /// Another key, of this run only.
+    private let ephemeralSecret: [UInt8]
     /// The mirror of the kernel.
     public private(set) var host = Host()
     /// By interface index.
@@ -15,9 +17,10 @@ public struct AgentMachine: Hashable, Sendable {
     public private(set) var isStopping = false
 
     /// A mind that knows nothing yet.
-    public init(configuration: Configuration, secret: [UInt8]) {
+    public init(configuration: Configuration, secret: [UInt8], ephemeralSecret: [UInt8] = []) {
         self.configuration = configuration
         self.secret = secret
+        self.ephemeralSecret = ephemeralSecret
     }
 
     /// When ``Event/timer`` is next due.
@@ -41,6 +44,7 @@ public struct AgentMachine: Hashable, Sendable {
     private mutating func advance(_ index: Int, now: BootInstant) -> [Action] {
         guard var uplink = uplinks[index] else { return [] }
         let world = surroundings(of: index)
+        uplink.knowledge.pref64s.configure(world.policy.pref64)
         uplink.pass(now: now)
         let before = uplink.reason
         var actions: [Action] = []
@@ -74,7 +78,10 @@ public struct AgentMachine: Hashable, Sendable {
     private func surroundings(of index: Int) -> UplinkMachine.Surroundings {
         let others = uplinks.filter { $0.key != index }.values
         return UplinkMachine.Surroundings(
-            configuration: configuration, host: host, secret: secret,
+            configuration: configuration,
+            policy: uplinks[index]?.uplink.map { configuration.policy(for: $0.name) } ?? configuration.defaults,
+            host: host,
+            secret: secret, ephemeralSecret: ephemeralSecret,
             takenAddresses: others.reduce(into: []) { taken, other in
                 taken.formUnion(other.standing.ipv4s)
                 taken.formUnion(other.standing.translator?.mappings.map(\.ipv4) ?? [])
@@ -138,12 +145,20 @@ public struct AgentMachine: Hashable, Sendable {
             for index in uplinks.keys { uplinks[index]?.renew(now: now) }
         case .clatAddress(let address, let phase, let index):
             uplinks[index]?.absorb(address, phase, now: now)
+        case .clatLink(let isModeStolen, let index):
+            uplinks[index]?.absorb(modeStolen: isModeStolen, now: now)
+        case .clatLinkGone(let index):
+            if uplinks[index]?.standing.uplinkLink != nil {
+                uplinks[index]?.standing.forget(.removeUplinkLink)
+                uplinks[index]?.fail(.failed(.createUplinkLink, "somebody removed it"), now: now)
+            }
         case .done(let step, let result, let index):
             uplinks[index]?.absorb(done: step, result, now: now)
         case .failed(let step, let text, let index):
             uplinks[index]?.absorb(failed: step, text, now: now)
         case .translatorEnded(let text, let index):
             uplinks[index]?.fail(.failed(.startTranslator, text), now: now)
+        case .configure(let new): configuration = new
         case .timer: break
         case .stop: isStopping = true
         }
@@ -179,7 +194,7 @@ public struct AgentMachine: Hashable, Sendable {
             }
         }
         guard link.medium != .loopback, !link.name.hasPrefix(Uplink.hostLinkPrefix) else { return }
-        var uplink = uplinks[link.index] ?? UplinkMachine(configured: configuration.pref64, now: now)
+        var uplink = uplinks[link.index] ?? UplinkMachine(now: now)
         uplink.uplink = link
         if !link.isRunning {
             uplink.forgetNetwork()

@@ -87,12 +87,18 @@ public enum Event: Hashable, Sendable {
     case renew(uplink: Int)
     /// The kernel's word on a CLAT address.
     case clatAddress(IPv6Address, AddressPhase, uplink: Int)
+    /// The CLAT's link on the uplink changed; `isModeStolen` where it is an ipvlan in another mode than L2.
+    case clatLink(isModeStolen: Bool, uplink: Int)
+    /// The CLAT's link on the uplink was taken away.
+    case clatLinkGone(uplink: Int)
     /// A step ended well.
     case done(Step, StepResult, uplink: Int)
     /// A step failed.
     case failed(Step, String, uplink: Int)
     /// The packet thread ended by itself.
     case translatorEnded(String, uplink: Int)
+    /// The operator wants something else from now on.
+    case configure(Configuration)
     /// Time has passed.
     case timer
     /// The operator wants the agent to end.

@@ -21,6 +21,13 @@ enum InterfaceIdentifier {
         return identifier
     }
 
+    /// A locally administered unicast Ethernet address, the same after every start: neighbours remember it for a while.
+    static func hardwareAddress(interface: String, secret: [UInt8]) -> HardwareAddress {
+        let hash = sha256(Array("clat macvlan".utf8) + [0] + Array(interface.utf8) + [0] + secret)
+        let number = hash.prefix(6).reduce(0) { $0 << 8 | UInt64($1) }
+        return HardwareAddress(rawValue: number & ~0x0300_0000_0000 | 0x0200_0000_0000)
+    }
+
     /// Subnet-router anycast, the IANA block of EUI-64 form, and reserved subnet anycast (RFC 5453 section 3).
     static func isReserved(_ identifier: UInt64) -> Bool {
         identifier == 0

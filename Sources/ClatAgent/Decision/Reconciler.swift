@@ -7,6 +7,8 @@ public struct Target: Hashable, Sendable {
     public var uplink: Int
     /// Whether only an ipvlan can work there.
     public var wireless: Bool
+    /// The Ethernet address of a macvlan; an ipvlan shares the uplink's.
+    public var hardwareAddress: HardwareAddress
     /// The name of the host's device.
     public var hostLinkName: String
     /// The device MTU of the veth, octets: high enough for anything that comes in.
@@ -33,12 +35,18 @@ public struct Standing: Hashable, Sendable {
     public var hasNamespace = false
     /// What carries the address.
     public var uplinkLink: UplinkLinkKind?
+    /// Another program has set the ipvlan to a mode in which neighbour discovery does not work.
+    public var isModeStolen = false
     /// The host's end of the veth: its interface index.
     public var hostLink: Int?
+    /// Device MTU of the veth, octets.
+    public var hostLinkMTU: Int?
     /// CLAT addresses and how far they are.
     public var addresses: [IPv6Address: AddressPhase] = [:]
     /// When the newest address was added.
     public var addressAdded: BootInstant?
+    /// Those that the routers were told of.
+    public var announced: Set<IPv6Address> = []
     /// The namespace's routes.
     public var routing: Routing?
     /// What the translator was last told.
@@ -63,8 +71,10 @@ enum Reconciler {
 
         guard standing.hasNamespace else { return .createNamespace }
         guard standing.uplinkLink != nil else {
-            return .createUplinkLink(parent: target.uplink, wireless: target.wireless)
+            return .createUplinkLink(
+                parent: target.uplink, wireless: target.wireless, hardwareAddress: target.hardwareAddress)
         }
+        if standing.isModeStolen { return .restoreMode }
         // Mappings that drain are the target's too. What is not has lost its right: somebody else's, invalid, duplicate.
         if let obsolete = standing.ipv4s.subtracting(target.ipv4s).min() {
             if let route = standing.route, route.source == obsolete { return .removeIPv4Route(route) }
@@ -75,6 +85,7 @@ enum Reconciler {
         guard standing.hostLink != nil else {
             return .createHostLink(name: target.hostLinkName, mtu: target.hostLinkMTU)
         }
+        guard standing.hostLinkMTU == target.hostLinkMTU else { return .setHostLinkMTU(target.hostLinkMTU) }
         guard standing.routing == target.routing else { return .setRouting(target.routing) }
         // What stood before goes on until the new address can be used: make before break.
         guard standing.addresses[address]?.isUsable == true else { return nil }
@@ -84,6 +95,9 @@ enum Reconciler {
         guard standing.route == target.route else {
             guard let route = target.route else { return standing.route.map { .removeIPv4Route($0) } }
             return .setIPv4Route(route, replacing: standing.route)
+        }
+        if standing.addresses[address] == .preferred, !standing.announced.contains(address) {
+            return .announce(address)
         }
         return standing.addresses.keys.filter { !target.addresses.contains($0) }.min().map { .removeAddress($0) }
     }
@@ -106,12 +120,16 @@ extension Standing {
         switch (step, result) {
         case (.createNamespace, _): hasNamespace = true
         case (.createUplinkLink, .uplinkLink(let kind)): uplinkLink = kind
-        case (.createHostLink, .hostLink(let index)): hostLink = index
+        case (.restoreMode, _): isModeStolen = false
+        case (.createHostLink(name: _, let mtu), .hostLink(let index)):
+            hostLink = index
+            hostLinkMTU = mtu
+        case (.setHostLinkMTU(let mtu), _): hostLinkMTU = mtu
         case (.addAddress(let address), _):
             addresses[address] = .tentative
             addressAdded = now
-        case (.removeAddress(let address), _): addresses[address] = nil
         case (.setRouting(let new), _): routing = new
+        case (.announce(let address), _): announced.insert(address)
         case (.startTranslator(let new), _), (.updateTranslator(let new), _): translator = new
         case (.addIPv4Address(let address), _): ipv4s.insert(address)
         case (.setIPv4Route(let new, replacing: _), _): route = new
@@ -124,17 +142,22 @@ extension Standing {
     /// left.
     mutating func forget(_ step: Step) {
         switch step {
-        case .removeAddress(let address): addresses[address] = nil
+        case .removeAddress(let address):
+            addresses[address] = nil
+            announced.remove(address)
         case .removeIPv4Address(let address): ipv4s.remove(address)
         case .removeIPv4Route: route = nil
         case .stopTranslator: translator = nil
         case .removeHostLink:
             hostLink = nil
+            hostLinkMTU = nil
             ipv4s = []
             route = nil
         case .removeUplinkLink:
             uplinkLink = nil
+            isModeStolen = false
             addresses = [:]
+            announced = []
             addressAdded = nil
             routing = nil
         case .closeNamespace: self = Standing()

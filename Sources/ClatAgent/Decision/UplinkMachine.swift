@@ -6,11 +6,9 @@ public struct UplinkMachine: Hashable, Sendable {
     /// The link as the kernel last told; nil once it has gone.
     public internal(set) var uplink: Uplink?
     /// What routers and resolvers told.
-    public internal(set) var knowledge: LinkKnowledge
+    public internal(set) var knowledge = LinkKnowledge()
     /// The PREF64 that was last reported as chosen.
     var choice: Choice?
-    /// What the operator set.
-    private let configured: PREF64?
     /// When to solicit.
     public internal(set) var solicitation = SolicitationSchedule()
     /// What stands.
@@ -33,17 +31,23 @@ public struct UplinkMachine: Hashable, Sendable {
     var inFlight: Step?
     /// Addresses that DAD refused, in a row.
     var dadCounter = 0
+    /// There is no other to try.
+    private var addressIsFixed = false
     /// Failures in a row.
     var failures = 0
     /// The last one.
     var failure: Reason?
     /// Nothing is tried before.
     var retryAt: BootInstant?
+    /// When the mode of the ipvlan was last stolen.
+    var modeThefts: [BootInstant] = []
 
     /// Addresses that are tried before a pause (RFC 7217 section 6, IDGEN_RETRIES).
     static let dadTries = 3
     /// Mappings that drain at once: with the current one, what the translator takes.
     static let drainLimit = 3
+    /// Thefts of the ipvlan's mode within ``goodRun`` that are undone.
+    static let theftLimit = 3
     /// DAD takes a second or two; more means that the link is dead.
     static let dadLimit: Duration = .seconds(10)
     /// How long to wait once all tries met duplicates.
@@ -51,17 +55,17 @@ public struct UplinkMachine: Hashable, Sendable {
     /// A run this long makes earlier failures forgotten.
     static let goodRun: Duration = .seconds(60)
 
-    init(configured: PREF64? = nil, now: BootInstant) {
-        self.configured = configured
-        knowledge = LinkKnowledge(configured: configured)
+    init(now: BootInstant) {
         since = now
     }
 
     /// What the rest of the world means for this uplink.
     struct Surroundings {
         var configuration: Configuration
+        var policy: LinkPolicy
         var host: Host
         var secret: [UInt8]
+        var ephemeralSecret: [UInt8]
         /// What the other instances of this agent hold.
         var takenAddresses: Set<IPv4Address>
         var takenMetrics: Set<Int>
@@ -73,6 +77,7 @@ public struct UplinkMachine: Hashable, Sendable {
         if world.isStopping { return .stopping }
         guard let uplink else { return .gone }
         if !world.configuration.selects(uplink.name) { return .notSelected }
+        if world.configuration.disabled.contains(uplink.name) { return .disabled }
         if uplink.medium != .ethernet && uplink.medium != .wireless {
             return .unsuitable(uplink.medium, kind: uplink.kind)
         }
@@ -86,11 +91,13 @@ public struct UplinkMachine: Hashable, Sendable {
     func decide(_ world: Surroundings, now: BootInstant) -> Result<Target, Off> {
         if let obstacle = Self.obstacle(to: uplink, world) { return .failure(Off(obstacle)) }
         guard let uplink else { return .failure(Off(.gone)) }
-        if world.host.hasNativeIPv4(on: uplink.index) { return .failure(Off(.nativeIPv4)) }
+        if world.policy.nativeIPv4 == .standDown, world.host.hasNativeIPv4(on: uplink.index) {
+            return .failure(Off(.nativeIPv4))
+        }
         if knowledge.isSilent { return .failure(Off(.noAdvertisement)) }
         let present = target?.translator.mappings ?? []
         guard let entry else {
-            guard world.configuration.usesDNS else { return .failure(Off(.noPREF64)) }
+            guard world.policy.usesDNS else { return .failure(Off(.noPREF64)) }
             return switch knowledge.dns.verdict {
             case .open: .failure(Off(.noPREF64))
             case .absent: .failure(Off(.noPREF64InDNS))
@@ -102,21 +109,27 @@ public struct UplinkMachine: Hashable, Sendable {
             return .failure(Off(.noRouter))
         }
         let held = present.first.flatMap { IPv6Prefix($0.ipv6, length: 64) }
-        guard let prefix = knowledge.prefix(for: entry, current: held, now: now)?.prefix else {
-            return .failure(Off(.noUsablePrefix))
-        }
+        let fixed = world.policy.fixedIPv6
+        guard
+            let prefix = fixed.map({ address in knowledge.prefixes.first { $0.prefix.contains(address) }?.prefix })
+                ?? knowledge.prefix(for: entry, current: held, now: now)?.prefix
+        else { return .failure(Off(.noUsablePrefix)) }
+        if let fixed, world.host.has(fixed) { return .failure(Off(.duplicateAddress(tries: 1))) }
         if let retryAt, retryAt > now, let failure { return .failure(Off(failure)) }
         guard let current = chooseMapping(prefix: prefix, pref64: entry.prefix, uplink: uplink, world) else {
             return .failure(Off(.addressesTaken))
         }
-        let mtu = knowledge.mtu(linkMTU: uplink.mtu, router: routing.router)
+        let mtu = min(knowledge.mtu(linkMTU: uplink.mtu, router: routing.router), world.policy.mtu ?? .max)
+        var translator = TranslatorConfiguration(mappings: [current] + draining(besides: current, world), ipv6MTU: mtu)
+        translator.hopLimitDecrement = world.policy.ttl == .keep ? 0 : 1
+        translator.nodeIdentification = world.policy.nodeIdentification
         return .success(
             Target(
-                uplink: uplink.index, wireless: uplink.medium == .wireless, hostLinkName: uplink.hostLinkName,
+                uplink: uplink.index, wireless: uplink.medium == .wireless,
+                hardwareAddress: InterfaceIdentifier.hardwareAddress(interface: uplink.name, secret: world.secret),
+                hostLinkName: uplink.hostLinkName,
                 hostLinkMTU: max(1500, uplink.mtu), routing: routing,
-                translator: TranslatorConfiguration(
-                    mappings: [current] + draining(besides: current, world), ipv6MTU: mtu),
-                current: current,
+                translator: translator, current: current,
                 route: router.map { _ in
                     IPv4Route(metric: chooseMetric(uplink, world), mtu: mtu - 20, source: current.ipv4)
                 }))
@@ -125,8 +138,10 @@ public struct UplinkMachine: Hashable, Sendable {
     /// One more than native IPv4 would have there, so that interfaces rank as they do for native traffic; the next free
     /// one where another CLAT has that. A metric that is held is kept while it is near.
     private func chooseMetric(_ uplink: Uplink, _ world: Surroundings) -> Int {
-        let least = world.host.nativeMetric(of: uplink.index) + 1
-        if let held = target?.route?.metric, held - least < 8, held >= least, !world.takenMetrics.contains(held) {
+        let least = world.policy.metric ?? world.host.nativeMetric(of: uplink.index) + 1
+        if world.policy.metric == nil, let held = target?.route?.metric, held - least < 8, held >= least,
+            !world.takenMetrics.contains(held)
+        {
             return held
         }
         var metric = least
@@ -139,9 +154,13 @@ public struct UplinkMachine: Hashable, Sendable {
     private func chooseMapping(
         prefix: IPv6Prefix, pref64: PREF64, uplink: Uplink, _ world: Surroundings
     ) -> Mapping? {
-        let free = (1...7).map { IPv4Address(192, 0, 0, $0) }.filter { isFree($0, world) }
+        let allowed = world.policy.ipv4Address.map { [$0] } ?? (1...7).map { IPv4Address(192, 0, 0, $0) }
+        let free = allowed.filter { isFree($0, world) }
         let serving = Set(standing.translator?.mappings.map(\.ipv4) ?? [])
-        let kept = target?.translator.mappings.first { prefix.contains($0.ipv6) && isOurs($0.ipv6, world) }
+        let fixed = world.policy.fixedIPv6
+        let kept = target?.translator.mappings.first {
+            prefix.contains($0.ipv6) && isOurs($0.ipv6, world) && $0.ipv6 == fixed ?? $0.ipv6
+        }
         if let kept, free.contains(kept.ipv4) { return Mapping(ipv4: kept.ipv4, ipv6: kept.ipv6, pref64: pref64) }
         guard let ipv4 = free.first(where: { !serving.contains($0) }) ?? free.first else { return nil }
         let ipv6 =
@@ -178,10 +197,12 @@ public struct UplinkMachine: Hashable, Sendable {
     private func chooseAddress(
         prefix: IPv6Prefix, ipv4: IPv4Address, pref64: PREF64, uplink: Uplink, _ world: Surroundings
     ) -> IPv6Address {
+        if let fixed = world.policy.fixedIPv6 { return fixed }
+        let secret = world.policy.ipv6Address == .random ? world.ephemeralSecret : world.secret
         var counter = dadCounter
         while true {
             let identifier = InterfaceIdentifier.make(
-                prefix: prefix, interface: uplink.name, dadCounter: counter, secret: world.secret)
+                prefix: prefix, interface: uplink.name, dadCounter: counter, secret: secret)
             let address = Mapping.checksumNeutralAddress(
                 for: ipv4, pref64: pref64, prefix: prefix, identifier: identifier)
             // No DAD takes place between an ipvlan and its master.
@@ -192,6 +213,7 @@ public struct UplinkMachine: Hashable, Sendable {
 
     /// Brings decision and deeds together: the next step, if one can be taken.
     mutating func advance(_ world: Surroundings, now: BootInstant) -> Step? {
+        addressIsFixed = world.policy.fixedIPv6 != nil
         let wanted: Target?
         let newReason: Reason
         switch decide(world, now: now) {
@@ -253,7 +275,7 @@ public struct UplinkMachine: Hashable, Sendable {
             standing.addresses[address] = .duplicate
             guard address == target?.current.ipv6 else { return }
             dadCounter += 1
-            if dadCounter >= Self.dadTries {
+            if dadCounter >= Self.dadTries || addressIsFixed {
                 fail(.duplicateAddress(tries: dadCounter), now: now, pause: Self.duplicatePause)
                 dadCounter = 0
             }
@@ -265,10 +287,23 @@ public struct UplinkMachine: Hashable, Sendable {
         }
     }
 
+    /// Takes in what mode the ipvlan is in. A thief that comes back at once is given way to for a while.
+    mutating func absorb(modeStolen isStolen: Bool, now: BootInstant) {
+        guard standing.uplinkLink == .ipvlan, isStolen != standing.isModeStolen else { return }
+        standing.isModeStolen = isStolen
+        guard isStolen else { return }
+        modeThefts = (modeThefts + [now]).filter { $0 + Self.goodRun > now }
+        if modeThefts.count > Self.theftLimit {
+            modeThefts = []
+            let text = "another program keeps setting the ipvlans of this interface to another mode than L2"
+            fail(.failed(.restoreMode, text), now: now)
+        }
+    }
+
     /// Nothing that was known of the network holds any more.
     mutating func forgetNetwork() {
         isWanted = false
-        knowledge = LinkKnowledge(configured: configured)
+        knowledge = LinkKnowledge()
         target = nil
         dadCounter = 0
         failures = 0
@@ -297,7 +332,7 @@ public struct UplinkMachine: Hashable, Sendable {
     /// have been heard, but have told no PREF64 that lasts.
     mutating func questions(_ world: Surroundings, now: BootInstant) -> ([DNSQuestion], search: Bool) {
         let isWanted =
-            world.configuration.usesDNS && Self.obstacle(to: uplink, world) == nil && !knowledge.isSilent
+            world.policy.usesDNS && Self.obstacle(to: uplink, world) == nil && !knowledge.isSilent
             && knowledge.needsDNS(now: now)
             && uplink.map { !world.host.hasNativeIPv4(on: $0.index) && world.host.canSend(from: $0.index) } ?? false
         return (knowledge.dns.questions(isWanted: isWanted, now: now), knowledge.dns.takeSearch(now: now))

@@ -108,7 +108,8 @@ private final class Query {
     func start() {
         let me = Unmanaged.passUnretained(self).toOpaque()
         var options = ares_options()
-        options.flags = ARES_FLAG_NOSEARCH | ARES_FLAG_NOALIASES
+        // An error of the server is an answer, and what it means is for others to say.
+        options.flags = ARES_FLAG_NOSEARCH | ARES_FLAG_NOALIASES | ARES_FLAG_NOCHECKRESP
         options.timeout = Self.timeout
         options.tries = Self.tries
         options.sock_state_cb = { context, socket, readable, writable in
@@ -193,10 +194,6 @@ private final class Query {
             switch status {
             case ARES_ETIMEOUT: .noAnswer
             case ARES_ECONNREFUSED: .unreachable
-            case ARES_EFORMERR: .error(1)
-            case ARES_ESERVFAIL: .error(2)
-            case ARES_ENOTIMP: .error(4)
-            case ARES_EREFUSED: .error(5)
             default: .client(String(cString: ares_strerror(status)))
             }
         outcome = .failed(failure)

@@ -1,5 +1,5 @@
 public import ClatBase
-public import ClatTranslator
+import ClatTranslator
 
 /// What is known of one link: what its Router Advertisements have told (routers, prefixes, PREF64s, resolvers, MTU), and
 /// what its resolvers have.
@@ -12,6 +12,8 @@ public struct LinkKnowledge: Hashable, Sendable {
         public var preference: RouterAdvertisement.Preference
         /// When it ceases to be a default router; past already where its router lifetime was 0.
         public var expires: BootInstant
+        /// Its Ethernet address, if it told.
+        public var hardwareAddress: HardwareAddress?
         /// Its MTU option, octets.
         public var mtu: Int?
         /// When it was last heard.
@@ -47,7 +49,7 @@ public struct LinkKnowledge: Hashable, Sendable {
     /// In the order first heard.
     public private(set) var prefixes: [Prefix] = []
     /// Everybody's PREF64s.
-    public internal(set) var pref64s: PREF64Table
+    public internal(set) var pref64s = PREF64Table()
     /// Whom to ask for ipv4only.arpa, and when.
     public internal(set) var dns = DNSDiscovery()
     /// In the order first heard.
@@ -66,16 +68,15 @@ public struct LinkKnowledge: Hashable, Sendable {
     /// See ``routerCapacity``.
     public static let resolverCapacity = 16
 
-    /// Nothing known but what the operator wants.
-    public init(configured: PREF64? = nil) {
-        pref64s = PREF64Table(configured: configured)
-    }
+    /// Nothing known.
+    public init() {}
 
     /// Takes in an advertisement.
     public mutating func hear(_ advertisement: RouterAdvertisement, now: BootInstant) {
         let router = Router(
             address: advertisement.router, preference: advertisement.preference,
-            expires: now + .seconds(advertisement.routerLifetime), mtu: advertisement.mtu, heard: now)
+            expires: now + .seconds(advertisement.routerLifetime),
+            hardwareAddress: advertisement.hardwareAddress, mtu: advertisement.mtu, heard: now)
         if let index = routers.firstIndex(where: { $0.address == router.address }) {
             routers[index] = router
         } else if routers.count < Self.routerCapacity {
@@ -153,7 +154,7 @@ public struct LinkKnowledge: Hashable, Sendable {
     /// The routes of a host on this link that sends through one router.
     func routing(through router: Router) -> Routing {
         Routing(
-            router: router.address,
+            router: router.address, hardwareAddress: router.hardwareAddress,
             onLink: Set(prefixes.filter(\.onLink).map(\.prefix)).sorted { $0.description < $1.description })
     }
 

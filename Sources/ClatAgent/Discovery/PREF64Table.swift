@@ -58,16 +58,17 @@ public struct PREF64Table: Hashable, Sendable {
     /// More than a sane link has, few enough for a flood to cost nothing.
     public static let capacity = 32
 
-    /// A table of what the operator wants, or an empty one.
-    public init(configured: PREF64? = nil) {
-        entries =
-            configured.map {
-                [
-                    Entry(
-                        source: .configuration, prefix: $0, preference: .medium, expires: nil,
-                        heard: BootInstant(nanoseconds: 0))
-                ]
-            } ?? []
+    /// An empty table.
+    public init() {}
+
+    /// Takes in what the operator wants; nil is nothing in particular.
+    mutating func configure(_ prefix: PREF64?) {
+        let present = entries.first { $0.source == .configuration }
+        guard present?.prefix != prefix else { return }
+        entries.removeAll { $0.source == .configuration }
+        guard let prefix else { return }
+        let ever = BootInstant(nanoseconds: 0)
+        put(Entry(source: .configuration, prefix: prefix, preference: .medium, expires: nil, heard: ever))
     }
 
     /// Takes in what an advertisement says.

@@ -48,6 +48,8 @@ public struct RouterAdvertisement: Hashable, Sendable {
     public var routerLifetime: Int
     /// Among default routers.
     public var preference: Preference
+    /// Its Ethernet address, from the Source Link-Layer Address option (RFC 4861 section 4.6.1).
+    public var hardwareAddress: HardwareAddress?
     /// The link's MTU option, octets, where it is 1280 or more.
     public var mtu: Int?
     /// In the order of the message.
@@ -150,6 +152,7 @@ extension RouterAdvertisement {
     private mutating func read(option bytes: ArraySlice<UInt8>) throws(RouterAdvertisementProblem) {
         let option = Array(bytes)
         switch option[0] {
+        case 1: hardwareAddress = option.count == 8 ? HardwareAddress(bytes: option[2..<8]) : nil
         case 3: prefixes.append(try PrefixInformation(option: option))
         case 5:
             guard option.count == 8, option.big32(4) >= 1280 else { throw .mtu }

@@ -110,10 +110,7 @@ public struct RouterSocket: ~Copyable {
     /// Sends a Router Solicitation (RFC 4861 section 4.1) to ff02::2, without a source link-layer address option: the
     /// answer may then as well be multicast.
     public func solicit(uplink: Int) throws(SystemError) {
-        var target = sockaddr_in6()
-        target.sin6_family = sa_family_t(AF_INET6)
-        target.sin6_addr = IPv6Address.allRouters.in6
-        target.sin6_scope_id = UInt32(truncatingIfNeeded: uplink)
+        var target = sockaddr_in6(.allRouters, scope: UInt32(truncatingIfNeeded: uplink))
         // Type 133, code 0, checksum (the kernel's), 4 reserved octets.
         let message: [UInt8] = [Self.solicitation, 0, 0, 0, 0, 0, 0, 0]
         try retrying("send a Router Solicitation") {

@@ -22,7 +22,7 @@ public enum SystemResolvers {
     /// IPv4 addresses, and those with a port of their own, are left out.
     static func parse(assignments text: String, key: String) -> [IPv6Address] {
         text.split(separator: "\n").filter { $0.hasPrefix(key + "=") }.flatMap { line in
-            line.dropFirst(key.utf8.count + 1).split(separator: " ").compactMap(address)
+            line.dropFirst(key.utf8.count + 1).split(separator: " ").compactMap { address(String($0)) }
         }
     }
 
@@ -31,11 +31,12 @@ public enum SystemResolvers {
         text.split(separator: "\n").compactMap { line in
             let words = line.split { $0 == " " || $0 == "\t" }
             guard words.count >= 2, words[0] == "nameserver" else { return nil }
-            return address(words[1])
+            return address(String(words[1]))
         }
     }
 
-    private static func address(_ word: Substring) -> IPv6Address? {
+    /// The IPv6 address in `ADDRESS`, `ADDRESS%IFACE` or `ADDRESS#NAME`.
+    static func address(_ word: String) -> IPv6Address? {
         let address = IPv6Address(String(word.prefix { $0 != "%" && $0 != "#" }))
         return address?.isLoopback == true ? nil : address
     }

@@ -32,6 +32,8 @@ final class Instance {
     var datapath: DatapathStatus? { packets?.status }
     /// How many went, and how many did not.
     var counters: [String: UInt64] { packets?.counters ?? [:] }
+    /// To be polled for reading: ready once the packet thread has ended by itself; nil where there is none.
+    var translatorEndDescriptor: CInt? { packets?.endDescriptor }
     /// Why the packet thread ended by itself, if it did.
     var translatorEnd: String? { packets?.end }
 
@@ -52,7 +54,7 @@ final class Instance {
 
         init(_ namespace: consuming NetworkNamespace) throws(NetlinkError) {
             netlink = try NetlinkSocket(in: namespace)
-            monitor = try NetlinkMonitor([.addresses], in: namespace)
+            monitor = try NetlinkMonitor([.links, .addresses], in: namespace)
             self.namespace = namespace
         }
     }
@@ -63,22 +65,25 @@ final class Instance {
     }
 
     /// Carries a step out.
-    func carryOut(_ step: Step, optimisticDAD: Bool) throws -> StepResult {
+    func carryOut(_ step: Step, _ configuration: Configuration) throws -> StepResult {
         switch step {
-        case .createNamespace: try createNamespace(optimisticDAD: optimisticDAD)
-        case .createUplinkLink(let parent, let wireless):
-            return .uplinkLink(try createUplinkLink(on: UInt32(parent), wireless: wireless))
+        case .createNamespace: try createNamespace(optimisticDAD: configuration.optimisticDAD)
+        case .createUplinkLink(let parent, let wireless, let address):
+            return .uplinkLink(try createUplinkLink(on: UInt32(parent), wireless: wireless, address))
+        case .restoreMode: try here().netlink.setMode(.l2, ofIPvlan: try uplinkIndex())
+        case .setHostLinkMTU(let mtu): try setHostLinkMTU(mtu)
         case .createHostLink(let name, let mtu): return .hostLink(index: try createHostLink(name, mtu: mtu))
         case .addAddress(let address):
+            let flags: AddressFlags = configuration.optimisticDAD ? [.optimistic] : []
             try here().netlink.addAddress(
-                InterfaceAddress(
-                    .v6(address), prefixLength: 128, on: try uplinkIndex(), flags: optimisticDAD ? [.optimistic] : []))
+                InterfaceAddress(.v6(address), prefixLength: 128, on: try uplinkIndex(), flags: flags))
         case .removeAddress(let address):
             try here().netlink.removeAddress(InterfaceAddress(.v6(address), prefixLength: 128, on: try uplinkIndex()))
         case .setRouting(let routing): try set(routing)
-        case .startTranslator(let configuration): try startTranslator(configuration)
-        case .updateTranslator(let configuration):
-            try packets?.update(configuration)
+        case .announce(let address): try announce(address)
+        case .startTranslator(let translator):
+            try startTranslator(translator, configuration.datapath)
+        case .updateTranslator(let translator): try packets?.update(translator)
         case .addIPv4Address(let address): try host.netlink.addAddress(try ipv4(address))
         case .removeIPv4Address(let address): try host.netlink.removeAddress(try ipv4(address))
         case .setIPv4Route(let route, let replacing):
@@ -137,27 +142,40 @@ final class Instance {
     /// To be polled for notices of the namespace; nil where there is none.
     var monitorDescriptor: CInt? { place?.monitor.descriptor }
 
-    /// What the kernel says of the CLAT's addresses. Empty where nothing waits.
-    func addressNotices() throws -> [(IPv6Address, AddressPhase)] {
-        var found: [(IPv6Address, AddressPhase)] = []
-        var lost = false
+    /// What the kernel says of the CLAT's link and addresses, as events about that uplink. Empty where nothing waits.
+    func notices(uplink: Int) throws -> [Event] {
+        var events: [Event] = []
+        var isLost = false
         while let notice = try place?.monitor.next() {
             switch notice {
             case .address(let address, let removed):
-                if case .v6(let value) = address.address, address.index == uplinkLink?.index, !value.isLinkLocal {
-                    found.append((value, removed ? .vanished : AddressPhase(address.flags)))
-                }
-            case .overrun: lost = true
+                if let event = event(address, removed: removed, uplink: uplink) { events.append(event) }
+            case .link(let link, let removed) where link.index == uplinkLink?.index:
+                events.append(removed ? .clatLinkGone(uplink: uplink) : Self.event(link, uplink: uplink))
+            case .overrun: isLost = true
             default: break
             }
         }
-        if lost {
-            let index = try uplinkIndex()
-            found += try here().netlink.addresses(.ipv6, on: index).compactMap { address in
-                if case .v6(let value) = address.address { (value, AddressPhase(address.flags)) } else { nil }
+        if isLost, let index = uplinkLink?.index {
+            let place = try here()
+            events += try place.netlink.addresses(.ipv6, on: index).compactMap {
+                event($0, removed: false, uplink: uplink)
             }
+            let link = try place.netlink.link(index: index)
+            events.append(link.map { Self.event($0, uplink: uplink) } ?? .clatLinkGone(uplink: uplink))
         }
-        return found
+        return events
+    }
+
+    private func event(_ address: InterfaceAddress, removed: Bool, uplink: Int) -> Event? {
+        guard case .v6(let value) = address.address, address.index == uplinkLink?.index, !value.isLinkLocal else {
+            return nil
+        }
+        return .clatAddress(value, removed ? .vanished : AddressPhase(address.flags), uplink: uplink)
+    }
+
+    private static func event(_ link: Link, uplink: Int) -> Event {
+        .clatLink(isModeStolen: link.ipvlanMode.map { $0 != .l2 } ?? false, uplink: uplink)
     }
 
     // MARK: Links
@@ -167,24 +185,29 @@ final class Instance {
         return uplinkLink.index
     }
 
-    private func createUplinkLink(on parent: UInt32, wireless: Bool) throws -> UplinkLinkKind {
+    private func createUplinkLink(
+        on parent: UInt32, wireless: Bool, _ address: HardwareAddress
+    ) throws -> UplinkLinkKind {
         let place = try here()
         var kind = UplinkLinkKind.ipvlan
         do throws(NetlinkError) {
             try host.netlink.createIPvlan(Self.uplinkLinkName, on: parent, in: place.namespace)
         } catch {
-            switch error.code {
-            case EOPNOTSUPP where !wireless:
+            switch (error.code, wireless) {
+            case (EOPNOTSUPP, false):
                 kind = .macvlan
                 uplinkNote = "the kernel has no ipvlan; the CLAT has a hardware address of its own"
-                try host.netlink.createMacvlan(Self.uplinkLinkName, on: parent, in: place.namespace)
-            case EOPNOTSUPP:
+                try host.netlink.createMacvlan(
+                    Self.uplinkLinkName, on: parent, in: place.namespace, hardwareAddress: address)
+            case (EOPNOTSUPP, true):
                 throw Failure(
                     description:
                         "the kernel has no ipvlan (load the module: modprobe ipvlan), and Wi-Fi carries no macvlan")
-            case EBUSY:
-                throw Failure(
-                    description: "the uplink is used by a bridge or a macvlan; put the CLAT on the bridge (\(error))")
+            case (EBUSY, false) where createMacvlanBesideOthers(on: parent, address, place):
+                kind = .macvlan
+                uplinkNote = "there is a macvlan on the uplink already, beside which no ipvlan can be"
+            case (EBUSY, _):
+                throw Failure(description: "somebody else holds the uplink whole (\(error)); take that away first")
             default: throw error
             }
         }
@@ -194,6 +217,15 @@ final class Instance {
         uplinkLink = link
         try place.netlink.setLink(link.index, up: true)
         return kind
+    }
+
+    /// An uplink with macvlans takes no ipvlan, but takes one more of them, unless its only one wants all packets.
+    private func createMacvlanBesideOthers(
+        on parent: UInt32, _ address: HardwareAddress, _ place: Place
+    ) -> Bool {
+        let made: Void? = try? host.netlink.createMacvlan(
+            Self.uplinkLinkName, on: parent, in: place.namespace, hardwareAddress: address)
+        return made != nil
     }
 
     private func createHostLink(_ name: String, mtu: Int) throws -> Int {
@@ -209,6 +241,11 @@ final class Instance {
         try host.netlink.setLink(link.index, up: true)
         try host.netlink.replaceNeighbour(Neighbour(.v6(Self.gateway), at: peer.hardwareAddress, on: link.index))
         return Int(link.index)
+    }
+
+    private func setHostLinkMTU(_ mtu: Int) throws {
+        try host.netlink.setMTU(mtu, ofLink: try hostIndex())
+        if let peer = hostLinkPeer { try here().netlink.setMTU(mtu, ofLink: peer.index) }
     }
 
     private func ipv4(_ address: IPv4Address) throws(NetlinkError) -> InterfaceAddress {
@@ -237,6 +274,10 @@ final class Instance {
         }
         let old = routing.map(routes) ?? []
         let place = try here()
+        if let address = new.hardwareAddress {
+            // Stale: used at once, and asked for once it was used.
+            try place.netlink.replaceNeighbour(Neighbour(.v6(new.router), at: address, on: index, state: .stale))
+        }
         for route in routes(new) { try place.netlink.replaceRoute(route) }
         for route in old where !routes(new).contains(where: { $0.destination == route.destination }) {
             try place.netlink.removeRoute(route)
@@ -244,9 +285,17 @@ final class Instance {
         routing = new
     }
 
+    private func announce(_ address: IPv6Address) throws {
+        let place = try here()
+        guard let link = try place.netlink.link(index: uplinkIndex()), let own = link.hardwareAddress else { return }
+        try place.namespace.run {
+            try NeighbourAdvertisement.announce(address, at: own, on: link.index)
+        }
+    }
+
     // MARK: Translator
 
-    private func startTranslator(_ configuration: TranslatorConfiguration) throws {
+    private func startTranslator(_ configuration: TranslatorConfiguration, _ datapath: Datapath) throws {
         let place = try here()
         guard let uplinkLink, let hostLink, let hostLinkPeer, let own = hostLinkPeer.hardwareAddress,
             let host = hostLink.hardwareAddress
@@ -255,7 +304,7 @@ final class Instance {
         packets = try place.namespace.run {
             try PacketPath(
                 uplink: index, host: hostLinkPeer.index, hostAddress: own, peerAddress: host,
-                configuration: configuration)
+                configuration: configuration, datapath: datapath)
         }
     }
 }

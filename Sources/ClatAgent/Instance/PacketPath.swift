@@ -12,7 +12,7 @@ final class PacketPath: Sendable {
     /// Starts all of it, in the calling thread's network namespace.
     init(
         uplink: UInt32, host: UInt32, hostAddress: HardwareAddress, peerAddress: HardwareAddress,
-        configuration: TranslatorConfiguration
+        configuration: TranslatorConfiguration, datapath: Datapath
     ) throws {
         let tun = try TUNDevice()
         let devices = Steering.Devices(
@@ -24,9 +24,21 @@ final class PacketPath: Sendable {
             default: "single packets"
             }
         engine = try TranslatorEngine(tun, configuration: configuration)
-        steering = try Steering(devices, configuration: configuration, kernelPath: false)
-        status = DatapathStatus(
-            kind: "userspace", detail: "steered by eBPF on \(steering.attachment.rawValue), \(offloads)")
+        var why = datapath == .userspace ? "as configured; " : ""
+        var inKernel = datapath != .userspace
+        let steering: Steering
+        do throws(SteeringError) {
+            steering = try Steering(devices, configuration: configuration, kernelPath: inKernel)
+        } catch {
+            // The programs of the kernel path are larger, and an old verifier may refuse them but take plain steering.
+            guard datapath == .auto else { throw error }
+            steering = try Steering(devices, configuration: configuration, kernelPath: false)
+            why = "the kernel path is not to be had: \(error); "
+            inKernel = false
+        }
+        let detail = "eBPF on \(steering.attachment.rawValue), TUN with \(offloads)"
+        status = DatapathStatus(kind: inKernel ? "kernel" : "userspace", detail: why + detail)
+        self.steering = steering
     }
 
     /// From the next packet on it works by this.
@@ -35,22 +47,38 @@ final class PacketPath: Sendable {
         try steering.update(configuration)
     }
 
+    /// To be polled for reading: ready once the packet thread has ended by itself.
+    var endDescriptor: CInt { engine.endDescriptor }
+
     /// Why the packet thread ended by itself, if it did.
     var end: String? {
-        engine.end.map { "the packet thread ended: \($0)" }
+        guard case .deviceGone(let error) = engine.end else { return nil }
+        return "the packet thread ended: \(error)"
     }
 
-    /// Packets and octets each way, and what was refused or failed, by name.
+    /// Packets and octets each way, both paths together, and what was refused or failed, by name.
     var counters: [String: UInt64] {
         let counts = engine.counters.snapshot()
         let faults = engine.faults
+        let kernel = try? steering.counts()
+        func add(_ name: String, _ user: TranslatorCounts.Direction, _ direction: SteeringCounts.Direction?) {
+            let fast = direction?.translated
+            all["packets-\(name)"] = user.packets + (fast?.packets ?? 0)
+            all["octets-\(name)"] = user.octets + (fast?.octets ?? 0)
+            all["kernel-packets-\(name)"] = fast?.packets ?? 0
+            all["tcp-\(name)"] = user.tcp + (fast?.tcp ?? 0)
+            all["udp-\(name)"] = user.udp + (fast?.udp ?? 0)
+            all["icmp-\(name)"] = user.icmp + (fast?.icmp ?? 0)
+            all["other-\(name)"] = user.other
+        }
         var all = [
-            "packets-out": counts.outbound.packets, "octets-out": counts.outbound.octets,
-            "packets-in": counts.inbound.packets, "octets-in": counts.inbound.octets,
             "fragments-made": counts.fragmentsMade, "reassembled": counts.reassembled,
             "errors-to-host": counts.errorsToHost, "errors-to-network": counts.errorsToNetwork,
-            "read-faults": faults.reads, "write-faults": faults.writes,
+            "errors-suppressed": counts.errorsSuppressed, "read-faults": faults.reads, "write-faults": faults.writes,
+            "kernel-faults": kernel?.failed ?? 0, "to-native-stack": kernel?.toStack ?? 0,
         ]
+        add("out", counts.outbound, kernel?.outbound)
+        add("in", counts.inbound, kernel?.inbound)
         for (reason, count) in counts.drops where count > 0 { all["drop-\(reason)"] = count }
         return all
     }

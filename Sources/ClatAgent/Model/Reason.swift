@@ -20,6 +20,8 @@ public enum Reason: Hashable, Sendable {
     case starting(Step.Name)
     /// Not among the interfaces the operator named.
     case notSelected
+    /// `clat-agent disable` was called for it.
+    case disabled
     /// The kind of link cannot carry a CLAT.
     case unsuitable(Uplink.Medium, kind: String)
     /// A port of a bridge or bond: the bridge is the uplink.
@@ -61,6 +63,7 @@ public enum Reason: Hashable, Sendable {
         case .running: "running"
         case .starting: "starting"
         case .notSelected: "not-selected"
+        case .disabled: "disabled"
         case .unsuitable: "unsuitable-link"
         case .enslaved: "enslaved"
         case .down: "down"
@@ -87,7 +90,8 @@ public enum Reason: Hashable, Sendable {
         case .running(let prefix): "IPv4 works through the NAT64 at \(prefix)"
         case .starting(let step): "IPv4 is on its way: \(step.rawValue)"
         case .notSelected:
-            "IPv4 is off because the agent was started for other interfaces; name this one with --interface"
+            "IPv4 is off because the agent is to serve other interfaces; name this one with --interface, or in config.toml"
+        case .disabled: "IPv4 is off because this interface was disabled; switch it on with: clat-agent enable"
         case .unsuitable(let medium, let kind):
             "IPv4 is off because a \(kind.isEmpty ? medium.rawValue : kind) link has no Ethernet neighbours, which a CLAT "
                 + "address needs"
@@ -111,6 +115,8 @@ public enum Reason: Hashable, Sendable {
         case .nativeIPv4: "the CLAT is off because this interface has native IPv4, which wins"
         case .addressesTaken:
             "IPv4 is off because 192.0.0.1 to 192.0.0.7 are all in use on this host; remove one of them (ip -4 address)"
+        case .duplicateAddress(tries: 1):
+            "IPv4 is off because another station, or this host, already uses the CLAT's IPv6 address; trying again later"
         case .duplicateAddress(let tries):
             "IPv4 is off because other stations already use the \(tries) addresses that were tried; trying again later"
         case .failed(let step, let text): "IPv4 is off because this failed: \(step.rawValue): \(text); trying again"

@@ -6,15 +6,21 @@ public enum Step: Hashable, Sendable {
     /// A network namespace without a name.
     case createNamespace
     /// An ipvlan (or macvlan, where the kernel has no ipvlan) on the uplink, born in the namespace, up.
-    case createUplinkLink(parent: Int, wireless: Bool)
+    case createUplinkLink(parent: Int, wireless: Bool, hardwareAddress: HardwareAddress)
+    /// Sets the ipvlan back to L2 mode, after another program has set all ipvlans of the uplink to another one.
+    case restoreMode
     /// A veth pair between namespace and host, both ends up, without addresses.
     case createHostLink(name: String, mtu: Int)
+    /// Another device MTU of both its ends, octets.
+    case setHostLinkMTU(Int)
     /// A CLAT IPv6 address on the uplink link; DAD begins.
     case addAddress(IPv6Address)
     /// Takes one away.
     case removeAddress(IPv6Address)
     /// The namespace's way out.
     case setRouting(Routing)
+    /// Tells the routers of an address that DAD has found to be ours alone (RFC 9131).
+    case announce(IPv6Address)
     /// TUN, packet thread and steering.
     case startTranslator(TranslatorConfiguration)
     /// Other prefixes or addresses for a running translator.
@@ -40,16 +46,22 @@ public enum Step: Hashable, Sendable {
     public enum Name: String, Hashable, Sendable {
         /// See ``Step/createNamespace``.
         case createNamespace = "create the network namespace"
-        /// See ``Step/createUplinkLink(parent:wireless:)``.
+        /// See ``Step/createUplinkLink(parent:wireless:hardwareAddress:)``.
         case createUplinkLink = "create the CLAT's link on the uplink"
         /// See ``Step/createHostLink(name:mtu:)``.
         case createHostLink = "create the host's IPv4 device"
+        /// See ``Step/restoreMode``.
+        case restoreMode = "set the CLAT's ipvlan back to L2 mode"
+        /// See ``Step/setHostLinkMTU(_:)``.
+        case setHostLinkMTU = "set the MTU of the host's IPv4 device"
         /// See ``Step/addAddress(_:)``.
         case addAddress = "claim the CLAT IPv6 address (duplicate address detection)"
         /// See ``Step/removeAddress(_:)``.
         case removeAddress = "give up a CLAT IPv6 address"
         /// See ``Step/setRouting(_:)``.
         case setRouting = "set the CLAT's IPv6 routes"
+        /// See ``Step/announce(_:)``.
+        case announce = "announce the CLAT IPv6 address to the routers"
         /// See ``Step/startTranslator(_:)``.
         case startTranslator = "start the translator"
         /// See ``Step/updateTranslator(_:)``.
@@ -78,9 +90,12 @@ public enum Step: Hashable, Sendable {
         case .createNamespace: .createNamespace
         case .createUplinkLink: .createUplinkLink
         case .createHostLink: .createHostLink
+        case .restoreMode: .restoreMode
+        case .setHostLinkMTU: .setHostLinkMTU
         case .addAddress: .addAddress
         case .removeAddress: .removeAddress
         case .setRouting: .setRouting
+        case .announce: .announce
         case .startTranslator: .startTranslator
         case .updateTranslator: .updateTranslator
         case .addIPv4Address: .addIPv4Address
@@ -117,12 +132,15 @@ public enum UplinkLinkKind: String, Hashable, Sendable, Codable {
 public struct Routing: Hashable, Sendable {
     /// The default router's link-local address.
     public var router: IPv6Address
+    /// Its Ethernet address, if it told: an address in optimistic use may not ask for it (RFC 4429 section 3.2).
+    public var hardwareAddress: HardwareAddress?
     /// Prefixes that are on the link.
     public var onLink: [IPv6Prefix]
 
     /// Those routes.
-    public init(router: IPv6Address, onLink: [IPv6Prefix]) {
+    public init(router: IPv6Address, hardwareAddress: HardwareAddress?, onLink: [IPv6Prefix]) {
         self.router = router
+        self.hardwareAddress = hardwareAddress
         self.onLink = onLink
     }
 }

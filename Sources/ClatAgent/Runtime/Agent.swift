@@ -12,20 +12,22 @@ public final class Agent {
     public struct Options: Sendable {
         /// What the operator wants.
         public var configuration = Configuration()
+        /// Interfaces that must be there at the start.
+        public var required: [String] = []
+        /// Reads the configuration anew, on SIGHUP.
+        public var reload: (@Sendable () throws(ConfigurationFile.Problems) -> Configuration)?
         /// Where the control socket lives.
         public var runtimeDirectory = RuntimeDirectory.standard
         /// Where the key of the CLAT addresses is kept.
         public var stateDirectory = "/var/lib/clat-agent"
-        /// How much to log.
-        public var logLevel = LogLevel.info
 
         /// The defaults.
         public init() {}
     }
 
-    private let options: Options
-    private let started = BootInstant.now
-    private let log: Logger
+    let options: Options
+    let started = BootInstant.now
+    var log: Logger
     private let lock: NamespaceLock
     private let reactor: Reactor
     private let kernel: HostKernel
@@ -34,15 +36,15 @@ public final class Agent {
     private var sleep: ResumeWatch
     private var monitor: NetlinkMonitor
     private let signals: OwnedDescriptor
-    private var machine: AgentMachine
-    private var instances: [Int: Instance] = [:]
+    private(set) var machine: AgentMachine
+    private(set) var instances: [Int: Instance] = [:]
     private var queue: [Event] = []
-    private var control: ControlServer?
+    private var control: ControlService?
 
     /// Checks that it can run, and touches nothing yet.
     public init(_ options: Options) throws(RunFailure) {
         self.options = options
-        log = Logger(label: "clat-agent") { _ in StandardErrorLog(level: Logger.Level(options.logLevel)) }
+        log = Logger(label: "clat-agent") { _ in StandardErrorLog(level: Logger.Level(options.configuration.logLevel)) }
         try Preconditions.checkCapabilities()
         try Preconditions.checkKernel()
         lock = try NamespaceLock()
@@ -57,13 +59,14 @@ public final class Agent {
             sleep = try ResumeWatch()
             try RuntimeDirectory.prepare(options.runtimeDirectory)
             let (secret, problem) = Secret.load(directory: options.stateDirectory)
-            machine = AgentMachine(configuration: options.configuration, secret: secret)
+            machine = AgentMachine(
+                configuration: options.configuration, secret: secret, ephemeralSecret: Secret.fresh())
             if let problem {
                 log.warning(
                     "the CLAT addresses will be others after a restart, as their key cannot be kept: \(problem)")
             }
             let present = try kernel.netlink.links().map(\.name)
-            for name in options.configuration.interfaces where !present.contains(name) {
+            for name in options.required where !present.contains(name) {
                 throw RunFailure.noSuchInterface(name, present: present.filter { $0 != "lo" })
             }
         } catch let failure as RunFailure {
@@ -80,9 +83,8 @@ public final class Agent {
     /// Serves until SIGTERM or SIGINT, then undoes all.
     public func run() throws(RunFailure) {
         do throws(SystemError) {
-            control = try ControlServer(
-                reactor: reactor, path: RuntimeDirectory.socketPath(options.runtimeDirectory)
-            ) { [unowned self] request in answer(request) }
+            control = try ControlService(
+                reactor: reactor, path: RuntimeDirectory.socketPath(options.runtimeDirectory), target: self)
             try reactor.watch(signals.rawValue, .read) { [unowned self] in readSignals() }
             try reactor.watch(monitor.descriptor, .read) { [unowned self] in readNotices() }
             try reactor.watch(routers.descriptor, .read) { [unowned self] in readAdvertisements() }
@@ -124,7 +126,10 @@ public final class Agent {
     private func readSignals() {
         var information = signalfd_siginfo()
         while read(signals.rawValue, &information, MemoryLayout<signalfd_siginfo>.size) > 0 {
-            if information.ssi_signo == UInt32(SIGHUP) { continue }
+            if information.ssi_signo == UInt32(SIGHUP) {
+                reload()
+                continue
+            }
             log.notice("stopping")
             take(.stop)
         }
@@ -174,11 +179,14 @@ public final class Agent {
         }
     }
 
-    private func readAddresses(of index: Int) {
+    private func readNotices(of index: Int) {
         do {
-            for (address, phase) in try instances[index]?.addressNotices() ?? [] {
-                log.debug("\(name(index)): \(address) is \(phase.rawValue)")
-                take(.clatAddress(address, phase, uplink: index))
+            for event in try instances[index]?.notices(uplink: index) ?? [] {
+                if case .clatAddress(let address, let phase, _) = event {
+                    log.debug("\(name(index)): \(address) is \(phase.rawValue)")
+                    control?.publish(.address, name(index), "\(address) is \(phase.rawValue)")
+                }
+                take(event)
             }
         } catch {
             log.warning("\(name(index)): \(error)")
@@ -188,7 +196,7 @@ public final class Agent {
     // MARK: Actions out
 
     /// Takes in an event and carries out all that follows.
-    private func take(_ event: Event) {
+    func take(_ event: Event) {
         queue.append(event)
         guard queue.count == 1 else { return }
         while let event = queue.first {
@@ -201,6 +209,7 @@ public final class Agent {
     private func perform(_ action: Action) {
         switch action {
         case .report(let index, let reason):
+            control?.publish(.state, name(index), reason.sentence, reason: reason)
             switch reason.state {
             case .on: log.notice("\(name(index)): \(reason.sentence)")
             case .starting: log.debug("\(name(index)): \(reason.sentence)")
@@ -216,7 +225,9 @@ public final class Agent {
             let (servers, source) = SystemResolvers.find(index)
             queue.append(.resolvers(servers, source, uplink: index))
         case .chose(let choice, let before, let index):
-            log.notice("\(name(index)): \(Choice.change(from: before, to: choice))")
+            let text = Choice.change(from: before, to: choice)
+            log.notice("\(name(index)): \(text)")
+            control?.publish(.pref64, name(index), text)
         case .carryOut(let step, let index): carryOut(step, on: index)
         case .finish: reactor.stop()
         }
@@ -226,16 +237,28 @@ public final class Agent {
         let instance = instances[index] ?? Instance(host: kernel)
         instances[index] = instance
         do {
-            if step == .closeNamespace, let descriptor = instance.monitorDescriptor { reactor.forget(descriptor) }
-            let result = try instance.carryOut(step, optimisticDAD: options.configuration.optimisticDAD)
+            switch step {
+            case .closeNamespace: instance.monitorDescriptor.map(reactor.forget)
+            case .stopTranslator: instance.translatorEndDescriptor.map(reactor.forget)
+            default: break
+            }
+            let result = try instance.carryOut(step, machine.configuration)
             if step == .createNamespace, let descriptor = instance.monitorDescriptor {
-                try reactor.watch(descriptor, .read) { [unowned self] in readAddresses(of: index) }
+                try reactor.watch(descriptor, .read) { [unowned self] in readNotices(of: index) }
+            }
+            if case .startTranslator = step, let descriptor = instance.translatorEndDescriptor {
+                try reactor.watch(descriptor, .read) { [unowned self] in
+                    reactor.forget(descriptor)
+                    take(.translatorEnded(instances[index]?.translatorEnd ?? "no reason told", uplink: index))
+                }
             }
             log.debug("\(name(index)): done: \(step.name.rawValue)")
+            control?.publish(.step, name(index), step.name.rawValue)
             if case .uplinkLink = result, let note = instance.uplinkNote { log.notice("\(name(index)): \(note)") }
             queue.append(.done(step, result, uplink: index))
         } catch {
             log.log(level: step.isUndoing ? .debug : .warning, "\(name(index)): \(step.name.rawValue): \(error)")
+            control?.publish(.failure, name(index), "\(step.name.rawValue): \(error)")
             queue.append(.failed(step, "\(error)", uplink: index))
         }
         if step == .closeNamespace { instances[index] = nil }
@@ -243,37 +266,6 @@ public final class Agent {
 
     private func name(_ index: Int) -> String {
         machine.host.links[index]?.name ?? "link \(index)"
-    }
-
-    // MARK: Control
-
-    private func answer(_ request: ControlServer.Request) -> [UInt8] {
-        func refuse(_ error: String, _ parameters: [String: String] = [:]) -> [UInt8] {
-            Varlink.encode(Varlink.Failure(error: error, parameters: parameters))
-        }
-        switch request.method {
-        case ControlInterface.status: return Varlink.encode(Varlink.Reply(parameters: status))
-        case ControlInterface.renew:
-            guard let call = try? Varlink.decode(Varlink.Call<Varlink.OneInterface>.self, from: request.message),
-                let name = call.parameters?.interface
-            else { return refuse(ControlInterface.invalidParameter, ["parameter": "interface"]) }
-            guard request.isPrivileged else { return refuse(ControlInterface.permissionDenied) }
-            guard let index = machine.uplinks.first(where: { $0.value.uplink?.name == name })?.key else {
-                return refuse(ControlInterface.unknownInterface, ["interface": name])
-            }
-            take(.renew(uplink: index))
-            return Varlink.encode(Varlink.Reply(parameters: Varlink.None()))
-        default: return refuse(ControlInterface.methodNotFound, ["method": request.method])
-        }
-    }
-
-    private var status: AgentStatus {
-        let now = BootInstant.now
-        return AgentStatus(
-            version: Version.text, pid: Int(getpid()), uptimeSeconds: Int((now - started) / .seconds(1)),
-            interfaces: machine.uplinks.sorted { $0.key < $1.key }.compactMap { index, uplink in
-                InterfaceStatus(uplink, instances[index], now: now)
-            })
     }
 }
 

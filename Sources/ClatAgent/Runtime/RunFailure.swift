@@ -3,6 +3,8 @@ public import ClatBase
 /// Why `clat-agent run` cannot begin. Each has an exit status of its own (after sysexits.h) and one sentence with the
 /// remedy.
 public enum RunFailure: Error, Hashable, Sendable, CustomStringConvertible {
+    /// The configuration file cannot be used: a line for each problem.
+    case configuration([String])
     /// No interface of that name.
     case noSuchInterface(String, present: [String])
     /// The kernel lacks something.
@@ -22,12 +24,14 @@ public enum RunFailure: Error, Hashable, Sendable, CustomStringConvertible {
         case .system: 71
         case .alreadyRunning: 75
         case .missingCapabilities: 77
+        case .configuration: 78
         }
     }
 
     /// One sentence: the cause, then what to do.
     public var description: String {
         switch self {
+        case .configuration(let lines): lines.joined(separator: "\n")
         case .noSuchInterface(let name, let present):
             "there is no interface \(name) here; "
                 + (present.isEmpty ? "there is none at all" : "there are: \(present.joined(separator: ", "))")

@@ -44,7 +44,8 @@ enum Secret {
         return secret
     }
 
-    private static func fresh() -> [UInt8] {
+    /// A new key that nobody keeps.
+    static func fresh() -> [UInt8] {
         (0..<size).map { _ in UInt8.random(in: .min ... .max) }
     }
 }

@@ -1,0 +1,63 @@
+import ClatBase
+import Glibc
+
+/// Reads `config.toml`.
+public enum ConfigurationFile {
+    /// Where it is, unless told otherwise; that it is absent is no error.
+    public static let standard = "/etc/clat-agent/config.toml"
+
+    /// All that is wrong with a file.
+    public struct Problems: Error, CustomStringConvertible {
+        /// One sentence each, in the order of the file: `FILE:LINE: KEY: what is wrong; allowed: ...`.
+        public var lines: [String]
+        /// These.
+        public init(lines: [String]) { self.lines = lines }
+        /// All of them, a line each.
+        public var description: String { lines.joined(separator: "\n") }
+    }
+
+    /// Reads a file; nil where there is none.
+    public static func read(_ path: String) throws(Problems) -> Configuration? {
+        let octets: [UInt8]
+        do throws(SystemError) {
+            octets = try contents(path)
+        } catch {
+            if error.code == ENOENT { return nil }
+            throw Problems(lines: ["\(path): it cannot be read: \(SystemError.text(of: error.code))"])
+        }
+        guard let text = String(validating: octets, as: UTF8.self) else {
+            throw Problems(lines: ["\(path): it is not UTF-8 text"])
+        }
+        return try parse(text, path: path)
+    }
+
+    /// Reads a text; `path` is for the sentences.
+    public static func parse(_ text: String, path: String) throws(Problems) -> Configuration {
+        let document: TOMLDocument
+        do throws(TOMLDocument.Malformed) {
+            document = try TOMLDocument(text)
+        } catch {
+            throw Problems(lines: ["\(path):\(error.line): this is not TOML: \(error.text)"])
+        }
+        let reader = ConfigurationReader(document)
+        guard reader.problems.isEmpty else {
+            throw Problems(
+                lines: reader.problems.sorted { ($0.line, $0.text) < ($1.line, $1.text) }.map { problem in
+                    "\(path):\(problem.line): \(problem.text)"
+                })
+        }
+        return reader.configuration
+    }
+
+    private static func contents(_ path: String) throws(SystemError) -> [UInt8] {
+        let file = try OwnedDescriptor(opening: path, O_RDONLY)
+        var all: [UInt8] = []
+        var chunk = [UInt8](repeating: 0, count: 65536)
+        while all.count <= 1 << 20 {
+            let count = try retrying("read \(path)") { Glibc.read(file.rawValue, &chunk, chunk.count) }
+            if count == 0 { return all }
+            all += chunk[..<count]
+        }
+        throw SystemError(call: "read \(path)", code: EFBIG)
+    }
+}

@@ -1,0 +1,52 @@
+import CLinux
+import ClatBase
+import Glibc
+
+/// One connection of a client to the control socket: sends a call, takes replies in.
+struct ControlConnection: ~Copyable {
+    private let socket: OwnedDescriptor
+    private let path: String
+    private var buffer: [UInt8] = []
+
+    /// Connects; every call and reply may then take `limit` seconds, or any time.
+    init(path: String, limit: Int?) throws(SystemError) {
+        let kind = CInt(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue)
+        let socket = OwnedDescriptor(adopting: try retrying("open a socket") { Glibc.socket(AF_UNIX, kind, 0) })
+        var time = timeval(tv_sec: limit ?? 0, tv_usec: 0)
+        for option in [SO_RCVTIMEO, SO_SNDTIMEO] {
+            setsockopt(socket.rawValue, SOL_SOCKET, option, &time, socklen_t(MemoryLayout<timeval>.size))
+        }
+        try UnixAddress(path: path).connect(socket.rawValue)
+        self.socket = socket
+        self.path = path
+    }
+
+    /// Sends a whole call.
+    borrowing func send(_ call: [UInt8]) throws(SystemError) {
+        let fd = socket.rawValue
+        var rest = call[...]
+        while !rest.isEmpty {
+            let part = rest
+            rest = rest.dropFirst(
+                try retrying("send to \(path)") {
+                    part.withUnsafeBytes { Glibc.send(fd, $0.baseAddress, $0.count, CInt(MSG_NOSIGNAL)) }
+                })
+        }
+    }
+
+    /// The next reply, without its final octet 0.
+    mutating func receive() throws(SystemError) -> [UInt8] {
+        let fd = socket.rawValue
+        var chunk = [UInt8](repeating: 0, count: 65536)
+        while true {
+            if let end = buffer.firstIndex(of: 0) {
+                let reply = Array(buffer[..<end])
+                buffer.removeFirst(end + 1)
+                return reply
+            }
+            let count = try retrying("receive from \(path)") { recv(fd, &chunk, chunk.count, 0) }
+            guard count > 0 else { throw SystemError(call: "receive from \(path)", code: ECONNRESET) }
+            buffer += chunk[..<count]
+        }
+    }
+}

@@ -1,0 +1,115 @@
+import ClatBase
+import Glibc
+
+/// What the control interface asks of the agent.
+protocol ControlTarget: AnyObject {
+    /// All there is to know.
+    var status: AgentStatus { get }
+    /// Asks the routers anew; false where there is no such interface.
+    func renew(_ interface: String) -> Bool
+    /// Takes in the resolvers of a link; false where there is no such interface.
+    func setResolvers(_ servers: [IPv6Address], of interface: String) -> Bool
+}
+
+/// Answers varlink calls, and tells who monitors of events.
+final class ControlService {
+    private unowned let target: any ControlTarget
+    private let server: ControlServer
+
+    /// Serves at `path`.
+    init(reactor: Reactor, path: String, target: any ControlTarget) throws(SystemError) {
+        self.target = target
+        server = try ControlServer(reactor: reactor, path: path) { [unowned target] request in
+            Self.answer(request, target)
+        }
+    }
+
+    /// Tells everybody who monitors.
+    func publish(_ kind: AgentEvent.Kind, _ interface: String, _ text: String, reason: Reason? = nil) {
+        guard server.hasSubscribers else { return }
+        let event = AgentEvent(
+            time: Self.wallClock, interface: interface, kind: kind, state: reason?.state, code: reason?.code, text: text
+        )
+        server.publish(Self.reply(event))
+    }
+
+    /// Answers one call.
+    static func answer(_ request: ControlServer.Request, _ target: any ControlTarget) -> ControlServer.Answer {
+        switch request.method {
+        case ServiceInterface.getInfo:
+            let names = ControlInterface.descriptions.keys.sorted()
+            return .reply(Varlink.reply(ServiceInterface.Information(version: Version.text, interfaces: names)))
+        case ServiceInterface.getInterfaceDescription:
+            return aboutInterface(request) { name in
+                guard let description = ControlInterface.descriptions[name] else {
+                    return .reply(Varlink.refusal(ServiceInterface.interfaceNotFound, ["interface": name]))
+                }
+                return .reply(Varlink.reply(ServiceInterface.Description(description: description)))
+            }
+        case ControlInterface.status: return .reply(Varlink.reply(target.status))
+        case ControlInterface.monitor:
+            guard request.wantsMore else { return .reply(Varlink.refusal(ServiceInterface.expectedMore)) }
+            return .subscribe(first: target.status.interfaces.flatMap { reply(AgentEvent($0, time: wallClock)) })
+        case ControlInterface.renew:
+            return changing(request) { target.renew($0) }
+        case ControlInterface.setResolvers:
+            guard
+                let call = try? Varlink.decode(
+                    Varlink.Call<ControlInterface.Resolvers>.self, from: request.message),
+                let servers = call.parameters?.servers
+            else { return .reply(Varlink.refusal(ServiceInterface.invalidParameter, ["parameter": "servers"])) }
+            return changing(request) { target.setResolvers(servers.compactMap(SystemResolvers.address), of: $0) }
+        default: return .reply(notFound(request.method))
+        }
+    }
+
+    /// A change that root alone may make to one network interface; `change` is false where there is no such interface.
+    private static func changing(
+        _ request: ControlServer.Request, _ change: (String) -> Bool
+    ) -> ControlServer.Answer {
+        guard request.isPrivileged else { return .reply(Varlink.refusal(ServiceInterface.permissionDenied)) }
+        return aboutInterface(request) { name in
+            .reply(change(name) ? Varlink.reply(Varlink.None()) : unknown(name))
+        }
+    }
+
+    private static func aboutInterface(
+        _ request: ControlServer.Request, _ body: (String) -> ControlServer.Answer
+    ) -> ControlServer.Answer {
+        guard let call = try? Varlink.decode(Varlink.Call<Varlink.OneInterface>.self, from: request.message),
+            let name = call.parameters?.interface
+        else { return .reply(Varlink.refusal(ServiceInterface.invalidParameter, ["parameter": "interface"])) }
+        return body(name)
+    }
+
+    private static func unknown(_ interface: String) -> [UInt8] {
+        Varlink.refusal(ControlInterface.unknownInterface, ["interface": interface])
+    }
+
+    /// No such method, or not even such an interface.
+    private static func notFound(_ method: String) -> [UInt8] {
+        let interface = method.lastIndex(of: ".").map { String(method[..<$0]) } ?? ""
+        return ControlInterface.descriptions[interface] == nil
+            ? Varlink.refusal(ServiceInterface.interfaceNotFound, ["interface": interface])
+            : Varlink.refusal(ServiceInterface.methodNotFound, ["method": method])
+    }
+
+    private static func reply(_ event: AgentEvent) -> [UInt8] {
+        Varlink.reply(ControlInterface.Monitored(event: event), continues: true)
+    }
+
+    private static var wallClock: Double {
+        var time = timespec()
+        clock_gettime(CLOCK_REALTIME, &time)
+        return Double(time.tv_sec) + Double(time.tv_nsec / 1_000_000) / 1000
+    }
+}
+
+extension AgentEvent {
+    /// The state an interface is in, as the first event about it.
+    init(_ status: InterfaceStatus, time: Double) {
+        self.init(
+            time: time, interface: status.interface, kind: .state, state: status.state, code: status.reason.code,
+            text: status.reason.sentence)
+    }
+}

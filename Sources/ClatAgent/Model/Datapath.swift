@@ -1,0 +1,9 @@
+/// What shall move the packets.
+public enum Datapath: String, Sendable, CaseIterable, Codable {
+    /// The kernel path where the kernel lets us, else user space.
+    case auto
+    /// Plain TCP, UDP and echo in eBPF, all else in user space; an error where the kernel refuses.
+    case kernel
+    /// Everything through the TUN and the packet thread.
+    case userspace
+}

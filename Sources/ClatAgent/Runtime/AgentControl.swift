@@ -1,0 +1,52 @@
+import ClatBase
+import Glibc
+import Logging
+
+/// What the control socket may ask of the agent.
+extension Agent: ControlTarget {
+    var status: AgentStatus {
+        let now = BootInstant.now
+        return AgentStatus(
+            version: Version.text, pid: Int(getpid()), uptimeSeconds: Int((now - started) / .seconds(1)),
+            interfaces: machine.uplinks.sorted { $0.key < $1.key }.compactMap { index, uplink in
+                InterfaceStatus(uplink, instances[index], now: now)
+            })
+    }
+
+    func renew(_ interface: String) -> Bool {
+        guard let index = index(of: interface) else { return false }
+        take(.renew(uplink: index))
+        return true
+    }
+
+    func setResolvers(_ servers: [IPv6Address], of interface: String) -> Bool {
+        guard let index = index(of: interface) else { return false }
+        take(.resolvers(servers, .told, uplink: index))
+        return true
+    }
+
+    private func index(of interface: String) -> Int? {
+        machine.uplinks.first { $0.value.uplink?.name == interface }?.key
+    }
+
+    /// Reads the configuration anew; where it cannot be used, all stays as it is.
+    func reload() {
+        guard let read = options.reload else { return }
+        do throws(ConfigurationFile.Problems) {
+            var new = try read()
+            new.disabled = machine.configuration.disabled
+            let changes = new.changes(from: machine.configuration)
+            log.notice("read the configuration anew\(changes.isEmpty ? "; it is as before" : "")")
+            for change in changes { log.notice("\(change)") }
+            configure(new)
+        } catch {
+            for line in error.lines { log.error("\(line)") }
+            log.error("the configuration stays as it was")
+        }
+    }
+
+    private func configure(_ new: Configuration) {
+        log.logLevel = Logger.Level(new.logLevel)
+        take(.configure(new))
+    }
+}

@@ -1,0 +1,33 @@
+import ArgumentParser
+import ClatAgent
+import Glibc
+
+/// Writes a line to standard error.
+func printError(_ line: String) {
+    let bytes = Array((line + "\n").utf8)
+    _ = write(STDERR_FILENO, bytes, bytes.count)
+}
+
+/// Writes a line to standard output at once; false where nobody reads it any more.
+func writeLine(_ line: String) -> Bool {
+    let bytes = Array((line + "\n").utf8)
+    var written = 0
+    while written < bytes.count {
+        let count = bytes[written...].withUnsafeBytes { write(STDOUT_FILENO, $0.baseAddress, $0.count) }
+        if count < 0, errno != EINTR { return false }
+        written += max(count, 0)
+    }
+    return true
+}
+
+/// Runs `body` with a client of the agent; a failure becomes a sentence on standard error and exit status 2.
+func talk<Value>(
+    to runtime: RuntimeOptions, _ body: (ControlClient) throws(ControlClient.Failure) -> Value
+) throws -> Value {
+    do throws(ControlClient.Failure) {
+        return try body(ControlClient(runtimeDirectory: runtime.runtimeDir))
+    } catch {
+        printError("clat-agent: \(error)")
+        throw ExitCode(2)
+    }
+}

@@ -1,0 +1,167 @@
+"""The commands and the control socket, against a running agent."""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+
+import agent
+import namespace
+from lab import Lab
+
+pytestmark = pytest.mark.agent
+
+
+@pytest.fixture(scope="module")
+def served():
+    """A lab with an agent that is on, for tests that leave both as they found them."""
+    with Lab() as lab:
+        running = lab.agent()
+        running.wait_for("on")
+        yield lab, running
+
+
+def command(lab, running, *words, **options):
+    """Runs a subcommand in the laptop, for that agent."""
+    return lab.laptop.run([agent.binary(), words[0], "--runtime-dir", running.runtime_directory, *words[1:]], **options)
+
+
+@pytest.fixture(scope="session")
+def varlink_python():
+    """A Python that has PyPI's varlink client; it is kept in a folder that git does not see."""
+    home = agent.REPOSITORY / ".build-varlink"
+    python = home / "bin/python"
+    if not python.exists():
+        steps = [[sys.executable, "-m", "venv", home], [python, "-m", "pip", "-q", "install", "varlink==31.0.0"]]
+        if any(subprocess.run(step, capture_output=True, text=True, check=False).returncode for step in steps):
+            shutil.rmtree(home, ignore_errors=True)
+            pytest.skip("no varlink client: PyPI cannot be reached")
+    return python
+
+
+# Calls everything as any client would: by what the service says of itself.
+VARLINK_CLIENT = """
+import json, sys, varlink
+with varlink.Client(address="unix:" + sys.argv[1]) as client:
+    with client.open("org.varlink.service") as service:
+        info = service.GetInfo()
+        described = {name: service.GetInterfaceDescription(name)["description"] for name in info["interfaces"]}
+        for text in described.values():
+            varlink.Interface(text)
+        try:
+            service.GetInterfaceDescription("org.example.none")
+        except varlink.InterfaceNotFound as error:
+            missing = error.parameters()["interface"]
+    with client.open("org.clatagent") as agent:
+        status = agent.Status()
+        events = []
+        for reply in agent.Monitor(_more=True):
+            events.append(reply["event"])
+            break
+    with client.open("org.clatagent") as agent:
+        agent.Renew("eth0")
+        try:
+            agent.Renew("eth9")
+        except varlink.VarlinkError as error:
+            unknown = [error.error(), error.parameters()]
+print(json.dumps(dict(info=info, described=described, missing=missing, status=status, events=events, unknown=unknown)))
+"""
+
+
+def test_pypis_varlink_client_can_use_all_of_it(served, varlink_python):
+    lab, running = served
+    told = json.loads(lab.laptop.run(
+        [varlink_python, "-c", VARLINK_CLIENT, running.runtime_directory / "control"], check=True).stdout)
+    assert told["info"]["interfaces"] == ["org.clatagent", "org.varlink.service"]
+    source = agent.REPOSITORY / "Sources/ClatAgent/Control"
+    assert told["described"] == {
+        name: (source / f"{name}.varlink").read_text() for name in ("org.clatagent", "org.varlink.service")}
+    assert told["missing"] == "org.example.none"
+    # The client keeps only what the description names, and wants all of it that is not optional.
+    mine = running.status()["interfaces"]
+    assert [sorted(entry) for entry in told["status"]["interfaces"]] == [sorted(entry) for entry in mine]
+    assert told["events"][0]["code"] == "running" and told["events"][0]["state"] == "on"
+    assert told["unknown"] == ["org.clatagent.UnknownInterface", {"interface": "eth9"}]
+
+
+@pytest.mark.skipif(not shutil.which("varlinkctl"), reason="no varlinkctl here")
+def test_varlinkctl_can_use_it(served):
+    lab, running = served
+    socket = running.runtime_directory / "control"
+    assert "org.clatagent" in lab.laptop.run(["varlinkctl", "info", socket], check=True).stdout
+    lab.laptop.run(["varlinkctl", "validate-idl", agent.REPOSITORY / "Sources/ClatAgent/Control/org.clatagent.varlink"],
+                   check=True)
+    status = lab.laptop.run(["varlinkctl", "call", "-j", socket, "org.clatagent.Status", "{}"], check=True).stdout
+    assert json.loads(status)["pid"] == running.process.pid
+
+
+def test_a_stranger_may_read_and_not_change(served):
+    lab, running = served
+    os.chmod(lab.directory, 0o755)
+    stranger = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    def run(*words):
+        return lab.laptop.run([*stranger, agent.binary(), *words, "--runtime-dir", running.runtime_directory])
+    assert run("status").returncode == 0
+    refused = run("renew", "eth0")
+    assert refused.returncode == 2 and "only root" in refused.stderr
+
+
+def test_monitor_shows_what_happens(served):
+    lab, running = served
+    words = [agent.binary(), "monitor", "--json", "--runtime-dir", running.runtime_directory]
+    with lab.laptop.popen(words, stdout=subprocess.PIPE) as monitor:
+        first = json.loads(monitor.stdout.readline())
+        assert (first["interface"], first["kind"], first["state"]) == ("eth0", "state", "on")
+        lab.laptop.ip("link set eth0 down")
+        down = json.loads(monitor.stdout.readline())
+        assert (down["code"], down["state"]) == ("down", "off") and "bring it up" in down["text"]
+        steps = [json.loads(monitor.stdout.readline()) for _ in range(3)]
+        assert {event["kind"] for event in steps} == {"step"}
+        lab.laptop.ip("link set eth0 up")
+        for line in monitor.stdout:
+            if json.loads(line).get("state") == "on":
+                break
+        monitor.terminate()
+    running.wait_for("on")
+    with lab.laptop.popen(words[:2] + words[3:] + ["eth0"], stdout=subprocess.PIPE) as monitor:
+        line = monitor.stdout.readline()
+        assert "eth0: IPv4 works through the NAT64" in line and line[2] == line[5] == ":"
+        monitor.terminate()
+
+
+def test_a_configuration_is_checked_obeyed_and_read_anew(lab):
+    file = lab.directory / "config.toml"
+    check = lambda: lab.laptop.run([agent.binary(), "config", "check", file])
+    assert check().returncode == 66
+    file.write_text('interfaces = ["eth*"]\nmtu = 1400\nmetrik = 3\n')
+    bad = check()
+    assert bad.returncode == 78
+    assert bad.stderr == f"{file}:3: metrik: there is no such key here; is it metric?\n"
+    running = lab.agent("--config", file)
+    assert running.wait() == 78 and f"{file}:3: metrik" in running.log
+
+    file.write_text('interfaces = ["eth*"]\nmtu = 1400\nipv4-address = "192.0.0.5"\n')
+    assert check().returncode == 0
+    running = lab.agent("--config", file)
+    status = running.wait_for("on")
+    assert (status["mtu"], status["ipv4Address"]) == (1380, "192.0.0.5")
+
+    file.write_text('log-level = "debug"\n[[interface]]\nname = "eth0"\nmetric = 77\n')
+    running.process.send_signal(signal.SIGHUP)
+    namespace.wait_until(lambda: running.interface()["metric"] == 77, what="the new metric")
+    route = lab.laptop.run(["ip", "-4", "-j", "route", "show", "default"], check=True).stdout
+    # "auto" again leaves an address alone that already stands.
+    assert [(entry["metric"], entry["prefsrc"]) for entry in json.loads(route)] == [(77, "192.0.0.5")]
+    assert "log-level: was info, is debug" in running.log
+    assert "1 received" in lab.laptop.run(["ping", "-c1", "-W5", lab.SERVER]).stdout
+
+    file.write_text("nonsense")
+    running.process.send_signal(signal.SIGHUP)
+    namespace.wait_until(lambda: "the configuration stays as it was" in running.log, what="the refusal")
+    assert running.interface()["metric"] == 77
+    assert running.stop() == 0

@@ -1,0 +1,161 @@
+"""A real 802.11 station: mac80211_hwsim's simulated radios, hostapd's access points, wpa_supplicant on the laptop.
+
+An access point is a port of a site's switch, so that all behind it is the lab as ever. The laptop's cables are out.
+"""
+
+import re
+import time
+import types
+
+import pytest
+
+import guest
+from lab import Lab
+from namespace import wait_until
+
+pytestmark = pytest.mark.agent
+
+STATION = "wlan2"
+SECRET = "only simulated"
+# Whether a link is Wi-Fi is told by sysfs, which shows the namespace it was mounted in.
+OWN_SYSFS = ["unshare", "--mount", "sh", "-c", 'mount -t sysfs sysfs /sys && exec "$0" "$@"']
+
+
+class AccessPoint:
+    """hostapd on one radio, bridged to a site's switch."""
+
+    def __init__(self, lab, number, name, channel, site):
+        self.name, self.interface, self.frequency = name, f"wlan{number}", 2407 + 5 * channel
+        guest.run("iw", "phy", f"phy{number}", "set", "netns", "name", lab.switch.name)
+        path = lab.directory / f"hostapd-{number}.conf"
+        path.write_text("\n".join([
+            f"interface={self.interface}", f"bridge=lan{site.suffix}", f"ssid={name}", f"channel={channel}", "hw_mode=g", "wpa=2",
+            "wpa_key_mgmt=WPA-PSK", "rsn_pairwise=CCMP", f"wpa_passphrase={SECRET}", ""]))
+        log = open(lab.directory / f"hostapd-{number}.log", "w+")
+        lab.switch.popen(["hostapd", path], stdout=log, stderr=log)
+        wait_until(lambda: f"{self.interface}: AP-ENABLED" in (log.seek(0) or log.read()), 20, what=f"hostapd for {name}")
+        self.address = guest.link(lab.switch, self.interface)["address"]
+
+
+@pytest.fixture(scope="module")
+def air():
+    """Two access points of one operator's network name, and one of each's own; all but wpa_supplicant in place."""
+    guest.run("modprobe", "mac80211_hwsim", "radios=3")
+    with Lab() as lab:
+        other = lab.add_site()
+        guest.run("iw", "phy", "phy2", "set", "netns", "name", lab.laptop.name)
+        lab.laptop.ip("link set eth0 down\nlink set eth1 down")
+        home, away = AccessPoint(lab, 0, "home", 1, lab.site), AccessPoint(lab, 1, "away", 6, other)
+        yield types.SimpleNamespace(lab=lab, laptop=lab.laptop, home=home, away=away, other=other)
+        for text in lab.directory.glob("*.log"):
+            print(text, text.read_text(errors="replace")[-1500:], sep="\n")
+    guest.run("modprobe", "-r", "mac80211_hwsim")
+
+
+@pytest.fixture
+def station(air):
+    """wpa_supplicant, associated at home."""
+    path = air.lab.directory / "wpa.conf"
+    control = air.lab.directory / "wpa"
+    path.write_text(f"ctrl_interface={control}\n" + "".join(
+        f'network={{\nssid="{point.name}"\npsk="{SECRET}"\nscan_freq={point.frequency}\n}}\n' for point in (air.home, air.away)))
+    log = open(air.lab.directory / "wpa.log", "w")
+    process = air.laptop.popen(["wpa_supplicant", "-i", STATION, "-c", path], stdout=log, stderr=log)
+    station = Station(air, control)
+    wait_until(control.exists, 20, what="wpa_supplicant")
+    station.join(air.home, number=0)
+    yield station
+    process.terminate()
+    process.wait(10)
+
+
+class Station:
+    def __init__(self, air, control):
+        self.air, self._control = air, control
+
+    def tell(self, *words):
+        """A word to wpa_supplicant."""
+        said = self.air.laptop.run(["wpa_cli", "-p", self._control, "-i", STATION, *words], check=True).stdout
+        assert "FAIL" not in said, said
+        return said
+
+    def is_joined(self, point):
+        said = self.tell("status")
+        return "wpa_state=COMPLETED" in said and f"ssid={point.name}" in said
+
+    def join(self, point, number):
+        self.tell("select_network", str(number))
+        wait_until(lambda: self.is_joined(point), 30, interval=0.2, what=f"association with {point.name}")
+
+
+def works(lab, count=2):
+    ping = lab.laptop.run(["ping", "-n", f"-c{count}", "-i0.2", "-W5", Lab.SERVER])
+    return f" {count} received" in ping.stdout
+
+
+def start(air):
+    return air.lab.agent(interfaces=(STATION,), wrapper=OWN_SYSFS)
+
+
+def test_ipv4_works_over_an_ipvlan(air, station):
+    agent = start(air)
+    entry = agent.wait_for("on", interface=STATION, timeout=40)
+    assert entry["uplinkKind"] == "ipvlan" and entry["pref64"] == air.lab.site.pref64
+    assert works(air.lab, 4)
+    # From outside too, as its neighbours find it through the access point.
+    router = air.lab.site.router.namespace
+    router.run(["ip", "-6", "neighbour", "flush", "dev", "lan"])
+    assert " 2 received" in router.run(["ping", "-n", "-c2", "-W5", entry["ipv6Address"]]).stdout
+    assert agent.stop() == 0, agent.log
+
+
+def test_disconnected_and_reconnected_it_has_the_same_address(air, station):
+    agent = start(air)
+    before = agent.wait_for("on", interface=STATION, timeout=40)
+    station.tell("disconnect")
+    assert agent.wait_for("off", interface=STATION)["reason"]["code"] == "no-carrier"
+    station.tell("reconnect")
+    after = agent.wait_for("on", interface=STATION, timeout=40)
+    assert after["ipv6Address"] == before["ipv6Address"]
+    assert works(air.lab)
+    assert agent.stop() == 0, agent.log
+
+
+def test_another_network_brings_another_prefix_and_pref64(air, station):
+    agent = start(air)
+    first = agent.wait_for("on", interface=STATION, timeout=40)
+    station.join(air.away, number=1)
+
+    def arrived():
+        entry = agent.interface(STATION)
+        return entry if entry and entry["state"] == "on" and entry["pref64"] == air.other.pref64 else None
+    second = wait_until(arrived, timeout=40, what="the other network's PREF64")
+    assert second["ipv6Address"] != first["ipv6Address"]
+    assert second["ipv6Address"].startswith(str(air.other.lan.network_address).rstrip(":"))
+    assert works(air.lab)
+    station.join(air.home, number=0)
+    back = wait_until(lambda: (entry := agent.wait_for("on", interface=STATION, timeout=40))["pref64"] == air.lab.site.pref64
+                      and entry, timeout=40, what="the first network's PREF64")
+    assert back["ipv6Address"] == first["ipv6Address"], "the same network gives the same address"
+    assert works(air.lab)
+    assert agent.stop() == 0, agent.log
+
+
+def test_no_macvlan_where_it_cannot_work(air, station):
+    """An access point knows one hardware address for each station."""
+    modprobe = "/proc/sys/kernel/modprobe"
+    with open(modprobe) as file:
+        before = file.read()
+    guest.run("modprobe", "-r", "ipvlan")
+    with open(modprobe, "w") as file:
+        file.write("/bin/false\n")
+    try:
+        agent = start(air)
+        entry = wait_until(lambda: (entry := agent.interface(STATION)) and entry["reason"]["code"] == "step-failed" and entry,
+                           timeout=40, what="a failed step")
+        assert re.search(r"no ipvlan.*Wi-Fi carries no macvlan", entry["reason"]["sentence"])
+        assert agent.stop() == 0, agent.log
+    finally:
+        with open(modprobe, "w") as file:
+            file.write(before)
+        guest.run("modprobe", "ipvlan")
