@@ -43,8 +43,11 @@ let package = Package(
             cSettings: gnu, swiftSettings: settings),
         .executableTarget(
             name: "clat-agent",
-            dependencies: ["ClatAgent", .product(name: "ArgumentParser", package: "swift-argument-parser")],
-            swiftSettings: settings),
+            dependencies: [
+                "ClatAgent", "ClatBase", "CLinux",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            cSettings: gnu, swiftSettings: settings),
         .testTarget(name: "ClatBaseTests", dependencies: ["ClatBase"], cSettings: gnu, swiftSettings: settings),
         .testTarget(
             name: "ClatNetlinkTests", dependencies: ["ClatBase", "ClatNetlink"], cSettings: gnu,

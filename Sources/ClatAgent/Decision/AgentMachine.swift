@@ -158,7 +158,12 @@ public struct AgentMachine: Hashable, Sendable {
             uplinks[index]?.absorb(failed: step, text, now: now)
         case .translatorEnded(let text, let index):
             uplinks[index]?.fail(.failed(.startTranslator, text), now: now)
-        case .configure(let new): configuration = new
+        case .configure(let new):
+            configuration = new
+            // Nobody was asked for an interface that was not to be served.
+            for index in uplinks.keys where uplinks[index]?.reason.state == .off {
+                uplinks[index]?.solicitation.start(now: now)
+            }
         case .timer: break
         case .stop: isStopping = true
         }

@@ -44,9 +44,31 @@ public struct Host: Hashable, Sendable {
         tentative.remove(address)
     }
 
-    /// Whether native IPv4 leads out of the interface: an IPv4 default route that is not a CLAT's.
+    /// Whether native IPv4 leads out of the interface: an IPv4 default route that is not a CLAT's. Where no DHCP server
+    /// answers, dhcpcd sets one onto the link for its link-local address (RFC 3927); that leads nowhere.
     func hasNativeIPv4(on index: Int) -> Bool {
-        defaultRoutes.contains { !$0.isIPv6 && $0.index == index && $0.origin != IPv4Route.origin }
+        let isNumbered = addresses.contains { address in
+            if address.index == index, case .v4(let value) = address.value { !value.isLinkLocal } else { false }
+        }
+        return defaultRoutes.contains { route in
+            !route.isIPv6 && route.index == index && route.origin != IPv4Route.origin
+                && (route.hasGateway || isNumbered)
+        }
+    }
+
+    /// The device of another CLAT that serves the interface: one with an address of 192.0.0.0/29 (RFC 7335) and an IPv4
+    /// default route that is not ours. NetworkManager and systemd-networkd put both on the interface itself; clatd and its
+    /// like have a TUN, of which nobody can tell what interface it serves.
+    func otherCLAT(on index: Int) -> String? {
+        let devices = addresses.compactMap { address -> Int? in
+            guard case .v4(let value) = address.value, value.isServiceContinuity else { return nil }
+            return address.index
+        }
+        let serving = Set(devices).filter { device in
+            device == index || links[device]?.medium == .other
+        }
+        return defaultRoutes.filter { !$0.isIPv6 && $0.origin != IPv4Route.origin && serving.contains($0.index) }
+            .compactMap { links[$0.index]?.name }.min()
     }
 
     /// What native IPv4 would have as metric there: that of the IPv6 default route, by which programs rank interfaces.

@@ -139,6 +139,9 @@ final class Instance {
         return place
     }
 
+    /// To be entered by those who look into it; nil where there is none.
+    var namespaceDescriptor: CInt? { place?.namespace.descriptor }
+
     /// To be polled for notices of the namespace; nil where there is none.
     var monitorDescriptor: CInt? { place?.monitor.descriptor }
 

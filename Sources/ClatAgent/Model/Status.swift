@@ -56,9 +56,9 @@ public struct InterfaceStatus: Codable, Sendable, Equatable {
     /// Router Advertisements, and options in them, that were not used: how many by reason.
     public var refusedAdvertisements: [String: Int]
     /// The resolvers of the link, where it was needed to know them.
-    public var resolvers: [ResolverStatus]
+    public var resolvers: [ResolverStatus] = []
     /// DNS answers that could not be read: how many by reason.
-    public var refusedAnswers: [String: Int]
+    public var refusedAnswers: [String: Int] = [:]
     /// Packets and octets, drops by reason.
     public var counters: [String: UInt64]
 }

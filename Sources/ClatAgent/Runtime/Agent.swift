@@ -59,8 +59,10 @@ public final class Agent {
             sleep = try ResumeWatch()
             try RuntimeDirectory.prepare(options.runtimeDirectory)
             let (secret, problem) = Secret.load(directory: options.stateDirectory)
+            var configuration = options.configuration
+            configuration.disabled = DisabledInterfaces(directory: options.stateDirectory).read()
             machine = AgentMachine(
-                configuration: options.configuration, secret: secret, ephemeralSecret: Secret.fresh())
+                configuration: configuration, secret: secret, ephemeralSecret: Secret.fresh())
             if let problem {
                 log.warning(
                     "the CLAT addresses will be others after a restart, as their key cannot be kept: \(problem)")

@@ -25,8 +25,26 @@ extension Agent: ControlTarget {
         return true
     }
 
+    func knows(_ interface: String) -> Bool { index(of: interface) != nil }
+
     private func index(of interface: String) -> Int? {
         machine.uplinks.first { $0.value.uplink?.name == interface }?.key
+    }
+
+    func namespaceDescriptor(of interface: String) -> CInt? {
+        index(of: interface).flatMap { instances[$0]?.namespaceDescriptor }
+    }
+
+    func set(_ interface: String, enabled: Bool, lasting: Bool) throws(SystemError) {
+        var new = machine.configuration
+        if enabled { new.disabled.remove(interface) } else { new.disabled.insert(interface) }
+        log.notice("\(interface): \(enabled ? "enabled" : "disabled") by order\(lasting ? ", lasting" : "")")
+        configure(new)
+        guard lasting else { return }
+        let kept = DisabledInterfaces(directory: options.stateDirectory)
+        var names = kept.read()
+        if enabled { names.remove(interface) } else { names.insert(interface) }
+        try kept.write(names)
     }
 
     /// Reads the configuration anew; where it cannot be used, all stays as it is.

@@ -73,11 +73,12 @@ extension DefaultRoute {
     /// One for each interface that a default route of the main table leads out of.
     static func all(in route: Route) -> [DefaultRoute] {
         guard route.isDefault, route.table == .main, !route.flags.contains(.cloned) else { return [] }
-        let indexes = route.outputIndex.map { [$0] } ?? route.nextHops.map(\.outputIndex)
-        return indexes.map {
+        let hops =
+            route.outputIndex.map { [($0, route.gateway)] } ?? route.nextHops.map { ($0.outputIndex, $0.gateway) }
+        return hops.map { index, gateway in
             DefaultRoute(
-                isIPv6: route.family == .ipv6, index: Int($0), metric: Int(route.metric),
-                origin: Int(route.origin.rawValue))
+                isIPv6: route.family == .ipv6, index: Int(index), metric: Int(route.metric),
+                origin: Int(route.origin.rawValue), hasGateway: gateway != nil)
         }
     }
 }
