@@ -8,8 +8,8 @@ Q := $(if $(filter 1,$(V)),,@)
 RELEASE := -c release --static-swift-stdlib
 BINARY := .build/release/clat-agent
 
-BUILD_PACKAGES := libmnl-dev libcap-dev libbpf-dev libmd-dev linux-libc-dev pkg-config
-LAB_PACKAGES := python3 python3-pytest iproute2 iputils-ping traceroute tcpdump ethtool nftables tayga curl bind9-dnsutils
+BUILD_PACKAGES := libmnl-dev libcap-dev libbpf-dev libmd-dev libc-ares-dev linux-libc-dev pkg-config
+LAB_PACKAGES := python3 python3-pytest iproute2 iputils-ping traceroute tcpdump ethtool nftables tayga curl bind9-dnsutils unbound
 BENCH_PACKAGES := iperf3
 VM_PACKAGES := qemu-system-x86 busybox-static cpio kmod
 
