@@ -371,3 +371,32 @@ def test_it_needs_three_capabilities_and_no_root(lab):
     assert "1 received" in lab.laptop.run(["ping", "-c1", "-W5", lab.SERVER]).stdout
     assert (lab.directory / "state/secret").stat().st_uid == 65534
     assert running.stop() == 0
+
+
+def make(*words):
+    """make, with the binary under test as the one that was built."""
+    return subprocess.run(["make", "-s", "-C", agent.REPOSITORY, f"CLAT_AGENT={agent.binary()}", *words],
+                          capture_output=True, text=True, check=True)
+
+
+def test_install_and_uninstall(tmp_path):
+    make("install", f"DESTDIR={tmp_path}", "PREFIX=/opt/clat")
+    files = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if not path.is_dir()}
+    assert {"opt/clat/sbin/clat-agent", "opt/clat/share/man/man8/clat-agent.8"} < files
+    unit = (tmp_path / "opt/clat/lib/systemd/system/clat-agent.service").read_text()
+    assert "ExecStart=/opt/clat/sbin/clat-agent run\n" in unit and "@" not in unit
+    completion = tmp_path / "opt/clat/share/bash-completion/completions/clat-agent"
+    words = subprocess.run(["bash", "-c", f". {completion}; complete -p clat-agent"], capture_output=True, text=True, check=True)
+    assert "clat-agent" in words.stdout
+    make("uninstall", f"DESTDIR={tmp_path}", "PREFIX=/opt/clat")
+    assert [path for path in tmp_path.rglob("*") if not path.is_dir()] == []
+
+
+@pytest.mark.skipif(not shutil.which("lintian") or not shutil.which("dpkg-shlibdeps"), reason="no lintian, dpkg-dev here")
+def test_the_debian_package_is_in_order():
+    if "libswiftCore" in subprocess.run(["readelf", "-d", agent.binary()], capture_output=True, text=True).stdout:
+        pytest.skip("the binary needs Swift at run time: this is not a release build")
+    make("deb")
+    package, = (agent.REPOSITORY / ".build-deb").glob("*.deb")
+    lint = subprocess.run(["lintian", "--fail-on", "error,warning", package], capture_output=True, text=True)
+    assert lint.returncode == 0, lint.stdout
