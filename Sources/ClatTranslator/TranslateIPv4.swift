@@ -40,7 +40,7 @@ extension Translator {
             destinationLow: remote.low)
         let fragment = header.isFragment ? header.fragment : nil
         try fragment?.check(length: payload.count)
-        if let fragment, waits(header, fragment, payload, buffer.bytes) {
+        if let fragment, waits(header, fragment, payload, buffer.bytes, now) {
             return try reassemble(header, fragment, buffer.bytes.extracting(payload), now, &sink)
         }
         if header.protocolNumber == IPProtocol.icmp {

@@ -244,7 +244,7 @@ struct RefusalTests {
         .privateUnderWellKnown,  // OutboundTests.privateDestinations
         .hopLimitExpired,  // AnswerTests.strictHopLimit
         .ipv6TooBig,  // AnswerTests.packetTooBig
-        .reassemblyOverlap, .reassemblyTimeout, .reassemblyNoRoom,  // ReassemblyTests
+        .fragmentDuplicate, .reassemblyOverlap, .reassemblyTimeout, .reassemblyNoRoom,  // ReassemblyTests
     ]
 
     @Test("Packets are refused for the reason that applies, and nothing is sent on", arguments: table)

@@ -34,6 +34,21 @@ public struct Host: Hashable, Sendable {
         }
     }
 
+    /// The device of another CLAT that serves the interface: one with an address of 192.0.0.0/29 (RFC 7335) and an IPv4
+    /// default route that is not ours. NetworkManager and systemd-networkd put both on the interface itself; clatd and its
+    /// like have a TUN, of which nobody can tell what interface it serves.
+    func otherCLAT(on index: Int) -> String? {
+        let devices = addresses.compactMap { address -> Int? in
+            guard case .v4(let value) = address.value, value.isServiceContinuity else { return nil }
+            return address.index
+        }
+        let serving = Set(devices).filter { device in
+            device == index || links[device]?.medium == .other
+        }
+        return defaultRoutes.filter { !$0.isIPv6 && $0.origin != IPv4Route.origin && serving.contains($0.index) }
+            .compactMap { links[$0.index]?.name }.min()
+    }
+
     /// What native IPv4 would have as metric there: that of the IPv6 default route, by which programs rank interfaces.
     func nativeMetric(of index: Int) -> Int {
         defaultRoutes.filter { $0.isIPv6 && $0.index == index }.map(\.metric).min() ?? 1024

@@ -87,6 +87,7 @@ public struct UplinkMachine: Hashable, Sendable {
     func decide(_ world: Surroundings, now: BootInstant) -> Result<Target, Off> {
         if let obstacle = Self.obstacle(to: uplink, world) { return .failure(Off(obstacle)) }
         guard let uplink else { return .failure(Off(.gone)) }
+        if let device = world.host.otherCLAT(on: uplink.index) { return .failure(Off(.otherCLAT(device: device))) }
         if world.policy.nativeIPv4 == .standDown, world.host.hasNativeIPv4(on: uplink.index) {
             return .failure(Off(.nativeIPv4))
         }

@@ -42,6 +42,8 @@ public enum Reason: Hashable, Sendable {
     case suspended
     /// The host has IPv4 of its own on this interface.
     case nativeIPv4
+    /// Another program runs a CLAT for this interface.
+    case otherCLAT(device: String)
     /// 192.0.0.1 to 192.0.0.7 are all in use.
     case addressesTaken
     /// Every address tried is in use by another station.
@@ -70,6 +72,7 @@ public enum Reason: Hashable, Sendable {
         case .noRouter: "no-router"
         case .suspended: "suspended-no-router"
         case .nativeIPv4: "native-ipv4"
+        case .otherCLAT: "other-clat"
         case .addressesTaken: "ipv4-addresses-taken"
         case .duplicateAddress: "address-duplicate"
         case .failed: "step-failed"
@@ -101,6 +104,9 @@ public enum Reason: Hashable, Sendable {
         case .noRouter: "IPv4 is off because no router on this link offers a default route towards the NAT64"
         case .suspended: "IPv4 waits because the last default router on this link has gone; it goes on when one returns"
         case .nativeIPv4: "the CLAT is off because this interface has native IPv4, which wins"
+        case .otherCLAT(let device):
+            "the CLAT is off because another program (NetworkManager, systemd-networkd, clatd) already provides IPv4 on "
+                + "\(device); switch one of the two off"
         case .addressesTaken:
             "IPv4 is off because 192.0.0.1 to 192.0.0.7 are all in use on this host; remove one of them (ip -4 address)"
         case .duplicateAddress(tries: 1):
