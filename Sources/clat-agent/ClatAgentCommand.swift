@@ -10,7 +10,7 @@ struct ClatAgentCommand: ParsableCommand {
         subcommands: [
             RunCommand.self, StatusCommand.self, DoctorCommand.self, RenewCommand.self, MonitorCommand.self,
             EnableCommand.self, DisableCommand.self, ExecCommand.self, CaptureCommand.self, MetricsCommand.self,
-            ConfigCommand.self,
+            ConfigCommand.self, ImportClatdCommand.self,
         ])
 }
 

@@ -2,9 +2,10 @@
 
 import json
 import os
-import pathlib
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 
@@ -291,3 +292,111 @@ def test_capture_holds_both_sides_of_the_translator(served):
     words = words[:-2] + ["--seconds", "1"]
     assert lab.laptop.run(words, stdout=subprocess.DEVNULL).returncode == 0
     assert lab.laptop.run(words[:-2] + ["--output", "/nonexistent/x"]).returncode == 73
+
+
+def manual(name):
+    """A manual page as a reader sees it, without what makes bold."""
+    page = subprocess.run(["man", "--warnings", "-l", agent.REPOSITORY / "docs/man" / name], capture_output=True, text=True,
+                          check=True, env=os.environ | {"MANWIDTH": "100", "MAN_KEEP_FORMATTING": "", "LC_ALL": "C.UTF-8"})
+    assert page.stderr == "", "the page has faults"
+    return re.sub(".\b", "", page.stdout)
+
+
+@pytest.mark.skipif(not shutil.which("man") or not shutil.which("groff"), reason="no man and groff here")
+def test_the_manual_knows_every_command_and_option_and_no_other():
+    dump = json.loads(subprocess.run([agent.binary(), "--experimental-dump-help"], capture_output=True, check=True).stdout)
+    options, commands = set(), set()
+    def walk(command):
+        for argument in command.get("arguments", []):
+            options.update(name["name"] for name in argument.get("names") or [] if name["kind"] == "long")
+        for child in command.get("subcommands", []):
+            if child["commandName"] != "help":
+                commands.add(child["commandName"])
+                walk(child)
+                assert "Example" in (child.get("discussion") or "Example" if child.get("subcommands") else child["discussion"])
+    walk(dump["command"])
+    text = manual("clat-agent.8")
+    told = set(re.findall(r"--([a-z][a-z0-9-]*)", text))
+    assert told - {"now"} == options - {"version"}, "of systemctl enable --now no more than that"
+    assert all(re.search(rf"^ +{command}\b|clat-agent {command}\b|[ |]{command}\b", text, re.M) for command in commands)
+
+
+@pytest.mark.skipif(not shutil.which("man") or not shutil.which("groff"), reason="no man and groff here")
+def test_the_manual_knows_every_key_and_no_other(tmp_path):
+    # The agent itself tells which keys there are.
+    (tmp_path / "top.toml").write_text("x-y-z = 1\n[[interface]]\nname = 'a'\nx-y-z = 1\n")
+    said = subprocess.run([agent.binary(), "config", "check", tmp_path / "top.toml"], capture_output=True, text=True).stderr
+    keys = set(re.findall(r"[a-z0-9-]+", " ".join(re.findall(r"allowed here: (.*)", said))))
+    told = set(re.findall(r"^ {5}([a-z0-9-]+)(?: = .*)?$", manual("clat-agent.toml.5"), re.M))
+    assert told == keys
+    example = re.search(r"\.Bd.*?\n(.*?)\.Ed", (agent.REPOSITORY / "docs/man/clat-agent.toml.5").read_text(), re.S)[1]
+    (tmp_path / "good.toml").write_text(example)
+    subprocess.run([agent.binary(), "config", "check", tmp_path / "good.toml"], check=True)
+
+
+def test_the_service_manager_is_told(lab):
+    inbox = lab.directory / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(inbox))
+        manager.settimeout(20)
+        os.environ |= {"NOTIFY_SOCKET": str(inbox), "WATCHDOG_USEC": "400000"}
+        try:
+            running = lab.agent()
+        finally:
+            del os.environ["NOTIFY_SOCKET"], os.environ["WATCHDOG_USEC"]
+        heard = []
+        def until(word):
+            while word not in heard:
+                heard.append(manager.recv(4096).decode())
+        until("READY=1")
+        until("STATUS=eth0 on")
+        for _ in range(3):
+            heard.clear()
+            until("WATCHDOG=1")
+        running.process.send_signal(signal.SIGTERM)
+        until("STOPPING=1")
+        assert running.wait() == 0
+
+
+def test_it_needs_three_capabilities_and_no_root(lab):
+    os.chmod(lab.directory, 0o755)
+    for name in ("agent-1", "state"):
+        (lab.directory / name).mkdir()
+        os.chown(lab.directory / name, 65534, 65534)
+    granted = "-all,+net_admin,+net_raw,+sys_admin"
+    running = lab.agent("--interface", "eth0", "--state-dir", lab.directory / "state", wrapper=[
+        "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", f"--inh-caps={granted}", f"--ambient-caps={granted}",
+        f"--bounding-set={granted}", "--no-new-privs"])
+    running.wait_for("on")
+    assert "1 received" in lab.laptop.run(["ping", "-c1", "-W5", lab.SERVER]).stdout
+    assert (lab.directory / "state/secret").stat().st_uid == 65534
+    assert running.stop() == 0
+
+
+def make(*words):
+    """make, with the binary under test as the one that was built."""
+    return subprocess.run(["make", "-s", "-C", agent.REPOSITORY, f"CLAT_AGENT={agent.binary()}", *words],
+                          capture_output=True, text=True, check=True)
+
+
+def test_install_and_uninstall(tmp_path):
+    make("install", f"DESTDIR={tmp_path}", "PREFIX=/opt/clat")
+    files = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if not path.is_dir()}
+    assert {"opt/clat/sbin/clat-agent", "opt/clat/share/man/man8/clat-agent.8"} < files
+    unit = (tmp_path / "opt/clat/lib/systemd/system/clat-agent.service").read_text()
+    assert "ExecStart=/opt/clat/sbin/clat-agent run\n" in unit and "@" not in unit
+    completion = tmp_path / "opt/clat/share/bash-completion/completions/clat-agent"
+    words = subprocess.run(["bash", "-c", f". {completion}; complete -p clat-agent"], capture_output=True, text=True, check=True)
+    assert "clat-agent" in words.stdout
+    make("uninstall", f"DESTDIR={tmp_path}", "PREFIX=/opt/clat")
+    assert [path for path in tmp_path.rglob("*") if not path.is_dir()] == []
+
+
+@pytest.mark.skipif(not shutil.which("lintian") or not shutil.which("dpkg-shlibdeps"), reason="no lintian, dpkg-dev here")
+def test_the_debian_package_is_in_order():
+    if "libswiftCore" in subprocess.run(["readelf", "-d", agent.binary()], capture_output=True, text=True).stdout:
+        pytest.skip("the binary needs Swift at run time: this is not a release build")
+    make("deb")
+    package, = (agent.REPOSITORY / ".build-deb").glob("*.deb")
+    lint = subprocess.run(["lintian", "--fail-on", "error,warning", package], capture_output=True, text=True)
+    assert lint.returncode == 0, lint.stdout

@@ -40,6 +40,8 @@ public final class Agent {
     private(set) var instances: [Int: Instance] = [:]
     private var queue: [Event] = []
     private var control: ControlService?
+    let manager = ServiceManager()
+    private var watchdogDue: BootInstant?
 
     /// Checks that it can run, and touches nothing yet.
     public init(_ options: Options) throws(RunFailure) {
@@ -97,6 +99,7 @@ public final class Agent {
             reactor.onDeadline = { [unowned self] in take(.timer) }
             log.notice("version \(Version.text), serving \(served)")
             resynchronise()
+            manager.ready()
             try reactor.run()
             control = nil
             log.notice("stopped; all is as it was before")
@@ -133,6 +136,7 @@ public final class Agent {
                 continue
             }
             log.notice("stopping")
+            manager.stopping()
             take(.stop)
         }
     }
@@ -205,13 +209,24 @@ public final class Agent {
             for action in machine.handle(event, now: .now) { perform(action) }
             queue.removeFirst()
         }
-        reactor.wake(at: machine.nextDeadline(after: .now))
+        reactor.wake(at: [machine.nextDeadline(after: .now), nextHeartbeat()].compactMap { $0 }.min())
+    }
+
+    /// Tells the service manager that all goes on, when it is time; when it is next.
+    private func nextHeartbeat() -> BootInstant? {
+        guard let interval = manager.watchdogInterval else { return nil }
+        let now = BootInstant.now
+        if let watchdogDue, watchdogDue > now { return watchdogDue }
+        manager.alive()
+        watchdogDue = now + interval
+        return watchdogDue
     }
 
     private func perform(_ action: Action) {
         switch action {
         case .report(let index, let reason):
             control?.publish(.state, name(index), reason.sentence, reason: reason)
+            manager.status(StatusText.short(status))
             switch reason.state {
             case .on: log.notice("\(name(index)): \(reason.sentence)")
             case .starting: log.debug("\(name(index)): \(reason.sentence)")

@@ -50,6 +50,8 @@ extension Agent: ControlTarget {
     /// Reads the configuration anew; where it cannot be used, all stays as it is.
     func reload() {
         guard let read = options.reload else { return }
+        manager.reloading()
+        defer { manager.ready() }
         do throws(ConfigurationFile.Problems) {
             var new = try read()
             new.disabled = machine.configuration.disabled
