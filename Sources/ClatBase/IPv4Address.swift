@@ -35,6 +35,9 @@ public struct IPv4Address: Hashable, Sendable, Comparable, LosslessStringConvert
     /// In 169.254.0.0/16 (RFC 3927).
     public var isLinkLocal: Bool { rawValue >> 16 == 0xa9fe }
 
+    /// In 192.0.0.0/29, for hosts that have IPv4 over IPv6 (RFC 7335).
+    public var isServiceContinuity: Bool { rawValue >> 3 == 0xc000_0000 >> 3 }
+
     /// Orders by number.
     public static func < (left: IPv4Address, right: IPv4Address) -> Bool {
         left.rawValue < right.rawValue

@@ -126,6 +126,24 @@ struct AgentMachineTests {
         #expect(world.uplink(2)?.reason == .nativeIPv4)
     }
 
+    @Test("another program's CLAT is given way to, on the interface itself or on a TUN", arguments: [2, 9])
+    func otherCLAT(device: Int) throws {
+        var world = try started()
+        var tun = ethernet(9, name: "clat")
+        tun.medium = .other
+        try world.happen(.link(tun))
+        try world.happen(.advertisement(try parse(header + prefix1 + pref64), uplink: 2))
+        let address = HostAddress(index: device, value: .v4(IPv4Address(192, 0, 0, 5)))
+        let route = DefaultRoute(isIPv6: false, index: device, metric: 2048, origin: 4)
+        try world.happen(.address(address))
+        #expect(world.uplink(2)?.reason.state == .on)
+        try world.happen(.route(route))
+        #expect(world.uplink(2)?.reason == .otherCLAT(device: device == 9 ? "clat" : "eth2"))
+        #expect(world.kernel.isClean)
+        try world.happen(.routeGone(route))
+        #expect(world.uplink(2)?.reason.state == .on)
+    }
+
     @Test("our own IPv4 default route is not native IPv4")
     func ownRoute() throws {
         var world = try started()
@@ -264,7 +282,7 @@ struct AgentMachineTests {
         #expect(
             world.solicitations.map { Int((($0 - start) / .seconds(1)).rounded()) } == [0, 4, 12, 28, 60, 124])
         try world.happen(.advertisement(try parse(header), uplink: 2))
-        try world.pass(.seconds(4000))
+        try world.pass(.seconds(1600))
         #expect(world.solicitations.count == 6)
     }
 
