@@ -8,11 +8,12 @@ Q := $(if $(filter 1,$(V)),,@)
 RELEASE := -c release --static-swift-stdlib
 BINARY := .build/release/clat-agent
 
-BUILD_PACKAGES := libmnl-dev libcap-dev libbpf-dev libmd-dev linux-libc-dev pkg-config
-LAB_PACKAGES := python3 python3-pytest iproute2 iputils-ping traceroute tcpdump ethtool nftables tayga curl bind9-dnsutils
+BUILD_PACKAGES := libmnl-dev libcap-dev libbpf-dev libmd-dev libc-ares-dev linux-libc-dev pkg-config
+LAB_PACKAGES := python3 python3-pytest iproute2 iputils-ping traceroute tcpdump ethtool nftables tayga curl bind9-dnsutils unbound
+BENCH_PACKAGES := iperf3
 VM_PACKAGES := qemu-system-x86 busybox-static cpio kmod
 
-.PHONY: all deps lab-deps vm-deps build demo check check-vm lint fmt clean install uninstall deb
+.PHONY: all deps lab-deps vm-deps build demo check check-vm bench lint fmt clean install uninstall deb
 
 all: build
 
@@ -49,6 +50,17 @@ check: lab-deps
 check-vm: lab-deps build
 	$(Q)$(MAKE) -s vm-deps || true
 	$(Q)Tests/VM/run
+
+# Ten minutes, on a machine that does nothing else. WRITE=1 writes docs/performance.md; SWEEP=1 compares lengths of the TUN's
+# queue too, which takes as long again.
+ROUNDS ?= 5
+SECONDS ?= 2
+IDLE ?= 60
+bench: lab-deps build
+	$(call need,$(BENCH_PACKAGES))
+	$(Q)swift build $(RELEASE) --product translator-bench
+	$(Q)CLAT_AGENT=$(CURDIR)/$(BINARY) $(PYTHON) -B Tests/Bench/bench.py --rounds $(ROUNDS) --seconds $(SECONDS) \
+		--idle $(IDLE) $(if $(filter 1,$(WRITE)),--write) $(if $(filter 1,$(SWEEP)),--sweep)
 
 lint:
 	$(Q)swift format lint --strict --parallel -r Sources Tests Plugins Package.swift

@@ -22,6 +22,7 @@ let package = Package(
         .systemLibrary(name: "CLibCap", pkgConfig: "libcap", providers: [.apt(["libcap-dev"])]),
         .systemLibrary(name: "CLibMd", pkgConfig: "libmd", providers: [.apt(["libmd-dev"])]),
         .systemLibrary(name: "CLibBpf", pkgConfig: "libbpf", providers: [.apt(["libbpf-dev"])]),
+        .systemLibrary(name: "CAres", pkgConfig: "libcares", providers: [.apt(["libc-ares-dev"])]),
         .systemLibrary(name: "CLinux", providers: [.apt(["linux-libc-dev"])]),
         .target(name: "ClatBase", dependencies: ["CLinux"], cSettings: gnu, swiftSettings: settings),
         .target(
@@ -33,7 +34,7 @@ let package = Package(
         .target(
             name: "ClatAgent",
             dependencies: [
-                "ClatBase", "ClatNetlink", "ClatTranslator", "CLibCap", "CLibMd", "CLinux",
+                "CAres", "ClatBase", "ClatNetlink", "ClatTranslator", "CLibCap", "CLibMd", "CLinux",
                 .product(name: "Logging", package: "swift-log"),
             ],
             resources: [
@@ -56,7 +57,10 @@ let package = Package(
             swiftSettings: settings),
         .executableTarget(
             name: "translator-bench", dependencies: ["ClatBase", "ClatTranslator", "CLinux"], path: "Tests/Bench",
-            swiftSettings: settings),
+            exclude: [
+                "bench.py", "contestants.py", "measurements.py", "plot.py", "report.py", "sweep.py", "test_report.py",
+            ],
+            cSettings: gnu, swiftSettings: settings),
         .testTarget(
             name: "ClatAgentTests", dependencies: ["CLinux", "ClatBase", "ClatNetlink", "ClatAgent"], cSettings: gnu,
             swiftSettings: settings),

@@ -282,7 +282,7 @@ struct AgentMachineTests {
         #expect(
             world.solicitations.map { Int((($0 - start) / .seconds(1)).rounded()) } == [0, 4, 12, 28, 60, 124])
         try world.happen(.advertisement(try parse(header), uplink: 2))
-        try world.pass(.seconds(4000))
+        try world.pass(.seconds(1600))
         #expect(world.solicitations.count == 6)
     }
 

@@ -15,7 +15,8 @@ private final class FakeAgent: ControlTarget {
         interfaces: [
             InterfaceStatus(
                 interface: "eth0", state: .off, reason: ReasonStatus(code: "no-carrier", sentence: "cable"),
-                sinceSeconds: 1, advertisements: 0, refusedAdvertisements: [:], counters: [:])
+                sinceSeconds: 1, advertisements: 0, refusedAdvertisements: [:], resolvers: [],
+                refusedAnswers: [:], counters: [:])
         ])
 
     func knows(_ interface: String) -> Bool { interface == "eth0" }
@@ -30,6 +31,13 @@ private final class FakeAgent: ControlTarget {
     func renew(_ interface: String) -> Bool {
         guard interface == "eth0" else { return false }
         service?.publish(.state, interface, "renewed", reason: .noPREF64)
+        return true
+    }
+
+    func setResolvers(_ servers: [IPv6Address], of interface: String) -> Bool {
+        guard interface == "eth0" else { return false }
+        let text = servers.map(\.description).joined(separator: " ")
+        service?.publish(.state, interface, text, reason: .noPREF64)
         return true
     }
 }
@@ -220,6 +228,25 @@ struct ControlTests {
         }
     }
 
+    @Test("a hook tells resolvers; what is no IPv6 address is left out")
+    func resolvers() throws {
+        try serving { directory in
+            let client = ControlClient(runtimeDirectory: directory)
+            var heard: [AgentEvent] = []
+            try client.monitor { event in
+                heard.append(event)
+                let servers = ["2001:db8::53", "192.0.2.53", "fe80::1%eth0", "::1", "nonsense"]
+                if heard.count == 1 { try? client.setResolvers(servers, of: "eth0") }
+                return heard.count < 2
+            }
+            #expect(heard.last?.text == "2001:db8::53 fe80::1")
+            #expect { try client.setResolvers([], of: "eth9") } throws: { "\($0)".contains("eth9") }
+            let socket = try connect(directory)
+            write(#"{"method":"org.clatagent.SetResolvers","parameters":{"interface":"eth0"}}"#, to: socket)
+            #expect(receive(socket)?.contains("InvalidParameter") == true)
+        }
+    }
+
     @Test("a descriptor arrives as one of the same file, and a client that takes no descriptors does no harm")
     func descriptor() throws {
         var ends: [CInt] = [-1, -1]
@@ -297,7 +324,8 @@ struct TextTests {
             .running(.wellKnown), .starting(.addAddress), .notSelected, .disabled,
             .unsuitable(.other, kind: "wireguard"),
             .enslaved,
-            .down, .noCarrier, .noAdvertisement, .noPREF64, .noUsablePrefix, .noRouter, .nativeIPv4, .addressesTaken,
+            .down, .noCarrier, .noAdvertisement, .noPREF64, .noPREF64InDNS, .resolversSilent,
+            .noUsablePrefix, .noRouter, .nativeIPv4, .addressesTaken,
             .duplicateAddress(tries: 3), .failed(.addAddress, "x"), .gone, .stopping,
         ]
         #expect(Set(reasons.map(\.code)).count == reasons.count)

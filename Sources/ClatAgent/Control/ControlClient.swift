@@ -46,6 +46,12 @@ public struct ControlClient {
         try call(ControlInterface.status)
     }
 
+    /// Tells the agent which resolvers an interface has, as text.
+    public func setResolvers(_ servers: [String], of interface: String) throws(Failure) {
+        let _: Varlink.None = try call(
+            ControlInterface.setResolvers, ControlInterface.Resolvers(interface: interface, servers: servers))
+    }
+
     /// Asks the agent to solicit the routers of an interface anew.
     public func renew(_ interface: String) throws(Failure) {
         let _: Varlink.None = try call(ControlInterface.renew, Varlink.OneInterface(interface: interface))

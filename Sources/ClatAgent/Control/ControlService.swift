@@ -8,6 +8,8 @@ protocol ControlTarget: AnyObject {
     var status: AgentStatus { get }
     /// Asks the routers anew; false where there is no such interface.
     func renew(_ interface: String) -> Bool
+    /// Takes in the resolvers of a link; false where there is no such interface.
+    func setResolvers(_ servers: [IPv6Address], of interface: String) -> Bool
     /// Whether there is such an interface.
     func knows(_ interface: String) -> Bool
     /// Switches an interface on or off, lasting or until the agent ends.
@@ -57,6 +59,16 @@ final class ControlService {
             return .subscribe(first: target.status.interfaces.flatMap { reply(AgentEvent($0, time: wallClock)) })
         case ControlInterface.renew:
             return changing(request) { .reply(target.renew($0) ? Varlink.reply(Varlink.None()) : unknown($0)) }
+        case ControlInterface.setResolvers:
+            guard
+                let call = try? Varlink.decode(
+                    Varlink.Call<ControlInterface.Resolvers>.self, from: request.message),
+                let servers = call.parameters?.servers
+            else { return .reply(Varlink.refusal(ServiceInterface.invalidParameter, ["parameter": "servers"])) }
+            return changing(request) { name in
+                let isKnown = target.setResolvers(servers.compactMap(SystemResolvers.address), of: name)
+                return .reply(isKnown ? Varlink.reply(Varlink.None()) : unknown(name))
+            }
         case ControlInterface.enable, ControlInterface.disable:
             let lasting = try? Varlink.decode(Varlink.Call<Varlink.Switch>.self, from: request.message)
             return changing(request) { name in

@@ -35,7 +35,10 @@ public enum StatusText {
         }
         if let pref64 = status.pref64 {
             let left = status.pref64LifetimeSeconds.map { ", \(duration($0)) left" } ?? ""
-            add("PREF64", pref64 + (status.pref64Router.map { " from router \($0)" } ?? "") + left)
+            let teller =
+                status.pref64Router.map { " from router \($0)" } ?? status.pref64Resolver.map { " from resolver \($0)" }
+                ?? " from the configuration"
+            add("PREF64", pref64 + teller + left)
         }
         add("IPv4", both(status.ipv4Address, status.device).map { "\($0) on \($1)" })
         add("IPv6", status.ipv6Address.map { $0 + (status.ipv6AddressState.map { " (\($0))" } ?? "") })
@@ -49,6 +52,11 @@ public enum StatusText {
         add("dropped", list(status.counters.filter { $0.key.hasPrefix("drop-") }) { String($0.dropFirst(5)) })
         add("also", list(status.counters.filter { !isTraffic($0.key) }) { $0.replacing("-", with: " ") })
         add("RAs refused", list(status.refusedAdvertisements.mapValues(UInt64.init)) { $0 })
+        for resolver in status.resolvers {
+            let place = resolver.source == .resolvConf ? " (of /etc/resolv.conf, for want of the link's own)" : ""
+            add("resolver", "\(resolver.address)\(place): \(resolver.says ?? "not asked")")
+        }
+        add("DNS refused", list(status.refusedAnswers.mapValues(UInt64.init)) { $0 })
         return lines
     }
 

@@ -104,6 +104,8 @@ enum ControlInterface {
     static let disable = "\(name).Disable"
     static let openNamespace = "\(name).OpenNamespace"
 
+    static let setResolvers = "\(name).SetResolvers"
+
     static let unknownInterface = "\(name).UnknownInterface"
     static let noNamespace = "\(name).NoNamespace"
     static let notLasting = "\(name).NotLasting"
@@ -113,6 +115,12 @@ enum ControlInterface {
         name: text(PackageResources.org_clatagent_varlink),
         ServiceInterface.name: text(PackageResources.org_varlink_service_varlink),
     ]
+
+    /// What `SetResolvers` is called with.
+    struct Resolvers: Codable, Sendable {
+        var interface: String
+        var servers: [String]
+    }
 
     /// The answer to `Monitor`, again and again.
     struct Monitored: Codable, Sendable {

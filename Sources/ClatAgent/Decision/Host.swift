@@ -1,4 +1,5 @@
 public import ClatBase
+public import ClatTranslator
 
 /// What the kernel says of the host: links, addresses, default routes. A mirror, kept by netlink notices.
 public struct Host: Hashable, Sendable {
@@ -6,6 +7,8 @@ public struct Host: Hashable, Sendable {
     public var links: [Int: Uplink] = [:]
     /// All of them.
     public var addresses: Set<HostAddress> = []
+    /// Those of them that cannot be used yet, as DAD runs.
+    public var tentative: Set<HostAddress> = []
     /// Of both families.
     public var defaultRoutes: Set<DefaultRoute> = []
 
@@ -20,6 +23,25 @@ public struct Host: Hashable, Sendable {
     /// Whether the host itself has that IPv6 address.
     func has(_ address: IPv6Address) -> Bool {
         addresses.contains { $0.value == .v6(address) }
+    }
+
+    /// Whether the host itself can send beyond the link from there.
+    func canSend(from index: Int) -> Bool {
+        addresses.contains { $0.index == index && $0.isGlobal && !tentative.contains($0) }
+    }
+
+    /// Takes in an address; true where it became usable just now.
+    mutating func take(_ address: HostAddress, isTentative: Bool) -> Bool {
+        let wasUsable = addresses.contains(address) && !tentative.contains(address)
+        addresses.insert(address)
+        if isTentative { tentative.insert(address) } else { tentative.remove(address) }
+        return !wasUsable && !isTentative
+    }
+
+    /// Forgets an address.
+    mutating func drop(_ address: HostAddress) {
+        addresses.remove(address)
+        tentative.remove(address)
     }
 
     /// Whether native IPv4 leads out of the interface: an IPv4 default route that is not a CLAT's. Where no DHCP server
@@ -61,8 +83,8 @@ public enum Event: Hashable, Sendable {
     case link(Uplink)
     /// A link went.
     case linkGone(Int)
-    /// An address appeared in the host.
-    case address(HostAddress)
+    /// An address appeared in the host, or changed; it cannot be used while it is tentative.
+    case address(HostAddress, isTentative: Bool = false)
     /// An address went from the host.
     case addressGone(HostAddress)
     /// A default route appeared in the host.
@@ -77,6 +99,12 @@ public enum Event: Hashable, Sendable {
     case refusedAdvertisement(RouterAdvertisementProblem, uplink: Int)
     /// A Router Solicitation went out; `jitter` is -0.1 to 0.1.
     case solicited(uplink: Int, jitter: Double)
+    /// What came of a question for ipv4only.arpa; `jitter` is -0.1 to 0.1.
+    case answered(DNSOutcome, DNSQuestion, uplink: Int, jitter: Double)
+    /// Somebody has told of the link's resolvers, or they were found.
+    case resolvers([IPv6Address], ResolverSource, uplink: Int)
+    /// The host was asleep.
+    case resumed
     /// Somebody wants the routers asked anew, and what failed tried again at once.
     case renew(uplink: Int)
     /// The kernel's word on a CLAT address.
@@ -116,10 +144,29 @@ public enum AddressPhase: String, Hashable, Sendable {
     var isUsable: Bool { self == .optimistic || self == .preferred }
 }
 
+/// A PREF64 in use and who told it.
+public struct Choice: Hashable, Sendable {
+    /// The prefix.
+    public var prefix: PREF64
+    /// Who told it.
+    public var source: PREF64Table.Source
+
+    init(_ entry: PREF64Table.Entry) {
+        prefix = entry.prefix
+        source = entry.source
+    }
+}
+
 /// Something to do. The runtime carries it out and answers with an event.
 public enum Action: Hashable, Sendable {
     /// Send a Router Solicitation; answered by ``Event/solicited(uplink:jitter:)``.
     case solicit(uplink: Int)
+    /// Ask a resolver; answered by ``Event/answered(_:_:uplink:jitter:)``.
+    case ask(DNSQuestion, uplink: Int)
+    /// Look for the resolvers of the link in the system's files; answered by ``Event/resolvers(_:_:uplink:)``.
+    case findResolvers(uplink: Int)
+    /// A word for the log: another PREF64, or another source of it; nil is none.
+    case chose(Choice?, insteadOf: Choice?, uplink: Int)
     /// Carry out a step; answered by ``Event/done(_:_:uplink:)`` or ``Event/failed(_:_:uplink:)``.
     case carryOut(Step, uplink: Int)
     /// A word for the log: the state of an uplink changed.

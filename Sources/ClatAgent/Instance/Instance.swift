@@ -117,6 +117,9 @@ final class Instance {
             // routed here.
             try Sysctl.write("0", to: "ipv6/conf/default/accept_ra")
             try Sysctl.write("0", to: "ipv6/conf/default/autoconf")
+            // When the uplink's hardware address changes the neighbours are told (RFC 4861 section 7.2.6). Nothing else
+            // would: the next Router Advertisement keeps us from soliciting the router, and so it from learning of us.
+            try Sysctl.write("1", to: "ipv6/conf/default/ndisc_notify")
             // The random delay before DAD is for links that all come up at once (RFC 4862 section 5.4.2); this one is
             // up already.
             try Sysctl.write("0", to: "ipv6/conf/default/router_solicitation_delay")

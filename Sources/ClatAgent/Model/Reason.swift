@@ -34,6 +34,10 @@ public enum Reason: Hashable, Sendable {
     case noAdvertisement
     /// Router Advertisements came, none with a PREF64.
     case noPREF64
+    /// Nor does any resolver know one.
+    case noPREF64InDNS
+    /// Nor does any resolver answer.
+    case resolversSilent
     /// A PREF64, but no prefix to make an address of.
     case noUsablePrefix
     /// A default router for the PREF64 is missing.
@@ -68,6 +72,8 @@ public enum Reason: Hashable, Sendable {
         case .noCarrier: "no-carrier"
         case .noAdvertisement: "no-router-advertisement"
         case .noPREF64: "no-pref64"
+        case .noPREF64InDNS: "no-pref64-in-dns"
+        case .resolversSilent: "resolvers-silent"
         case .noUsablePrefix: "no-usable-prefix"
         case .noRouter: "no-router"
         case .suspended: "suspended-no-router"
@@ -99,6 +105,12 @@ public enum Reason: Hashable, Sendable {
             "IPv4 is off because no router has answered on this link; an IPv6 network must send Router Advertisements"
         case .noPREF64:
             "IPv4 is off because no router on this link announces a NAT64 prefix (PREF64); ask the network's operator"
+        case .noPREF64InDNS:
+            "IPv4 is off because this network has no NAT64: no router announces a prefix (PREF64), and no resolver knows one "
+                + "(ipv4only.arpa); ask the network's operator"
+        case .resolversSilent:
+            "IPv4 is off because no router on this link announces a NAT64 prefix (PREF64) and no resolver of the link answers; "
+                + "ask the network's operator"
         case .noUsablePrefix:
             "IPv4 is off because no router announces a /64 for address autoconfiguration, so the CLAT can have no address"
         case .noRouter: "IPv4 is off because no router on this link offers a default route towards the NAT64"

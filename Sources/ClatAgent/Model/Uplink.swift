@@ -73,6 +73,11 @@ public struct HostAddress: Hashable, Sendable {
     /// The address.
     public var value: Value
 
+    /// An IPv6 address that is good beyond the link.
+    var isGlobal: Bool {
+        if case .v6(let address) = value { !address.isLinkLocal } else { false }
+    }
+
     /// That address on that interface.
     public init(index: Int, value: Value) {
         self.index = index

@@ -32,6 +32,8 @@ public final class Agent {
     private let reactor: Reactor
     private let kernel: HostKernel
     private var routers: RouterSocket
+    private let resolvers: DNSClient
+    private var sleep: ResumeWatch
     private var monitor: NetlinkMonitor
     private let signals: OwnedDescriptor
     private(set) var machine: AgentMachine
@@ -55,6 +57,8 @@ public final class Agent {
             // Before the snapshot, so that nothing falls in between.
             monitor = try NetlinkMonitor([.links, .addresses, .routes])
             routers = try RouterSocket()
+            resolvers = try DNSClient()
+            sleep = try ResumeWatch()
             try RuntimeDirectory.prepare(options.runtimeDirectory)
             let (secret, problem) = Secret.load(directory: options.stateDirectory)
             var configuration = options.configuration
@@ -88,6 +92,10 @@ public final class Agent {
             try reactor.watch(signals.rawValue, .read) { [unowned self] in readSignals() }
             try reactor.watch(monitor.descriptor, .read) { [unowned self] in readNotices() }
             try reactor.watch(routers.descriptor, .read) { [unowned self] in readAdvertisements() }
+            try reactor.watch(resolvers.descriptor, .read) { [unowned self] in readAnswers() }
+            try reactor.watch(sleep.descriptor, .read) { [unowned self] in
+                if sleep.hasResumed() { take(.resumed) }
+            }
             reactor.onDeadline = { [unowned self] in take(.timer) }
             log.notice("version \(Version.text), serving \(served)")
             resynchronise()
@@ -169,6 +177,14 @@ public final class Agent {
         }
     }
 
+    private func readAnswers() {
+        for answer in resolvers.receive() {
+            log.debug("\(name(answer.uplink)): resolver \(answer.question.server): \(answer.outcome.sentence)")
+            take(
+                .answered(answer.outcome, answer.question, uplink: answer.uplink, jitter: .random(in: -0.1...0.1)))
+        }
+    }
+
     private func readNotices(of index: Int) {
         do {
             for event in try instances[index]?.notices(uplink: index) ?? [] {
@@ -221,6 +237,14 @@ public final class Agent {
                 log.debug("\(name(index)): \(error)")
             }
             queue.append(.solicited(uplink: index, jitter: .random(in: -0.1...0.1)))
+        case .ask(let question, let index): resolvers.ask(question, uplink: index)
+        case .findResolvers(let index):
+            let (servers, source) = SystemResolvers.find(index)
+            queue.append(.resolvers(servers, source, uplink: index))
+        case .chose(let choice, let before, let index):
+            let text = Choice.change(from: before, to: choice)
+            log.notice("\(name(index)): \(text)")
+            control?.publish(.pref64, name(index), text)
         case .carryOut(let step, let index): carryOut(step, on: index)
         case .finish: reactor.stop()
         }

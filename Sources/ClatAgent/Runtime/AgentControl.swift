@@ -19,6 +19,12 @@ extension Agent: ControlTarget {
         return true
     }
 
+    func setResolvers(_ servers: [IPv6Address], of interface: String) -> Bool {
+        guard let index = index(of: interface) else { return false }
+        take(.resolvers(servers, .told, uplink: index))
+        return true
+    }
+
     func knows(_ interface: String) -> Bool { index(of: interface) != nil }
 
     private func index(of interface: String) -> Int? {

@@ -9,7 +9,9 @@ enum HostMirror {
         for link in try netlink.links() {
             host.links[Int(link.index)] = Uplink(link)
         }
-        host.addresses = Set(try netlink.addresses().map(HostAddress.init))
+        let addresses = try netlink.addresses()
+        host.addresses = Set(addresses.map(HostAddress.init))
+        host.tentative = Set(addresses.filter(\.isUnusable).map(HostAddress.init))
         host.defaultRoutes = Set(
             (try netlink.routes(.ipv4) + netlink.routes(.ipv6)).flatMap(DefaultRoute.all))
         return host
@@ -20,7 +22,11 @@ enum HostMirror {
         switch notice {
         case .link(let link, let removed): [removed ? .linkGone(Int(link.index)) : .link(Uplink(link))]
         case .address(let address, let removed):
-            [removed ? .addressGone(HostAddress(address)) : .address(HostAddress(address))]
+            [
+                removed
+                    ? .addressGone(HostAddress(address))
+                    : .address(HostAddress(address), isTentative: address.isUnusable)
+            ]
         case .route(let route, let removed):
             DefaultRoute.all(in: route).map { removed ? .routeGone($0) : .route($0) }
         case .neighbour, .overrun, .malformed: []
@@ -42,6 +48,13 @@ extension Uplink {
             index: Int(link.index), name: link.name, medium: medium, kind: link.kind ?? "",
             isUp: link.flags.contains(.up), isRunning: link.flags.isSuperset(of: [.up, .lowerUp]), mtu: link.mtu,
             hardwareAddress: link.hardwareAddress, master: link.master.map(Int.init))
+    }
+}
+
+extension InterfaceAddress {
+    /// Nothing can be sent from it: DAD runs or has failed.
+    fileprivate var isUnusable: Bool {
+        flags.contains(.dadFailed) || flags.contains(.tentative) && !flags.contains(.optimistic)
     }
 }
 
