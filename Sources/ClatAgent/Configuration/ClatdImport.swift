@@ -70,7 +70,9 @@ public enum ClatdImport {
         case "v4-defaultroute-replace":
             return dropped("native IPv4 is left alone; the interface's own IPv4 route wins while it is there")
         case "clat-dev": return dropped("the device is named clat-INTERFACE")
-        case "dns64-servers": return dropped("the prefix comes from Router Advertisements; to fix it, set pref64")
+        case "dns64-servers":
+            return dropped(
+                "the resolvers of each link are asked, where its routers say nothing; to fix the prefix, set pref64")
         case "script-up", "script-down":
             return dropped("run a program on the events of: clat-agent monitor --json")
         case "tayga-conffile", "tayga-v4-addr", "cmd-tayga": return dropped("no TAYGA: the agent translates by itself")

@@ -97,7 +97,10 @@ public struct Doctor {
                         "\(name)", entry.reason.sentence, remedy: Self.remedy(entry.reason.code, name: name)))
             return
         }
-        tell(.good("\(name)", "\(entry.reason.sentence), from \(entry.pref64Router ?? "the configuration")"))
+        tell(
+            .good(
+                "\(name)",
+                "\(entry.reason.sentence), from \(entry.pref64Router ?? entry.pref64Resolver ?? "the configuration")"))
         if let state = entry.ipv6AddressState, state != "preferred", state != "optimistic" {
             tell(.broken("address", "\(entry.ipv6Address ?? "") is \(state)", remedy: "clat-agent renew \(name)"))
         }
@@ -272,7 +275,9 @@ public struct Doctor {
         case "disabled": "clat-agent enable \(name)"
         case "no-router-advertisement":
             "look for them: tcpdump -i \(name) icmp6; a firewall of the host may drop them too"
-        case "no-pref64":
+        case "resolvers-silent":
+            "clat-agent status \(name) names the resolvers; ask the network's operator for PREF64 in Router Advertisements"
+        case "no-pref64", "no-pref64-in-dns":
             "ask the network's operator for PREF64 in Router Advertisements (RFC 8781), or set pref64 in config.toml"
         case "no-usable-prefix":
             "ask the network's operator for a /64 with the autonomous flag (SLAAC)"
