@@ -8,8 +8,9 @@ struct ClatAgentCommand: ParsableCommand {
         abstract: "IPv4 on IPv6-only networks: the CLAT half of 464XLAT (RFC 6877).",
         version: Version.text,
         subcommands: [
-            RunCommand.self, StatusCommand.self, DoctorCommand.self, RenewCommand.self, MonitorCommand.self,
-            EnableCommand.self, DisableCommand.self, ExecCommand.self, CaptureCommand.self, MetricsCommand.self,
+            RunCommand.self, StatusCommand.self, DoctorCommand.self, ProbeCommand.self, RenewCommand.self,
+            MonitorCommand.self, EnableCommand.self, DisableCommand.self, ExecCommand.self, CaptureCommand.self,
+            MetricsCommand.self,
             ConfigCommand.self, ImportClatdCommand.self,
         ])
 }

@@ -331,6 +331,25 @@ struct DNSDiscoveryTests {
         #expect(world.uplink(2)?.entry == nil)
     }
 
+    @Test("why a prefix is the one to use is said")
+    func reasons() throws {
+        var table = PREF64Table()
+        let second = IPv6Address(high: 0xfe80_0000_0000_0000, low: 2)
+        func why() throws -> String { table.why(try #require(table.choose(current: nil))) }
+        table.hear(same, fromResolver: resolverA, until: BootInstant(nanoseconds: 9), now: BootInstant(nanoseconds: 1))
+        #expect(try why() == "as nothing else is told")
+        let low = "86 00 00 00  40 18 07 08  00000000 00000000"
+        table.hear(try parse(low + pref64), now: BootInstant(nanoseconds: 1))
+        #expect(try why() == "which goes before resolver 2001:db8:1::53")
+        let other = pref64.replacing("0064", with: "0065")
+        table.hear(try parse(low + other, from: second), now: BootInstant(nanoseconds: 1))
+        #expect(try why() == "which was heard first")
+        table.hear(try parse(header + other, from: second), now: BootInstant(nanoseconds: 1))
+        #expect(try why() == "which has the highest preference")
+        table.configure(.wellKnown)
+        #expect(try why().hasPrefix("which goes before resolver 2001:db8:1::53 and router fe80::1 and"))
+    }
+
     @Test("answers that cannot be read are counted by reason")
     func counted() throws {
         let world = try attached { _ in .failed(.malformed(.truncated)) }

@@ -9,6 +9,7 @@ import pytest
 import network
 import ra
 import resolver
+import snapshot
 from agent import binary
 from lab import Lab
 from namespace import wait_until
@@ -237,3 +238,60 @@ def test_another_hardware_address_makes_the_agent_ask(lab):
     before = len(router.advertiser.log()["solicited"])
     lab.laptop.ip("link set eth0 address 02:64:00:00:00:99")
     wait_until(lambda: len(router.advertiser.log()["solicited"]) > before, what="a solicitation")
+
+
+# MARK: probe
+
+
+def probe(lab, *arguments):
+    """`clat-agent probe`: its exit status, and its text or, with --json, the values."""
+    run = lab.laptop.run([binary(), "probe", *arguments])
+    assert run.stdout, run.stderr
+    return run.returncode, json.loads(run.stdout) if "--json" in arguments else run.stdout
+
+
+def test_a_probe_tells_what_routers_and_resolvers_say_and_changes_nothing(silent):
+    second = silent.add_router()
+    prefix, other = silent.site.pref64, network.PREF64_BY_LENGTH[64]
+    second.advertiser.advertise(second.advertisement(
+        extra=[ra.pref64(other), ra.option(38, bytes(4))], preference="high", lifetime=600))
+    with serve(silent, ttl=600):
+        before = snapshot.take(silent.laptop)
+        status, report = probe(silent, "eth0", "--json")
+        assert snapshot.difference(before, snapshot.take(silent.laptop)) == []
+        assert status == 0
+        heard = {one["router"]: one for one in report["advertisements"]}
+        assert heard[silent.site.router.link_local]["pref64s"] == []
+        assert heard[second.link_local]["pref64s"] == [{"prefix": other, "lifetimeSeconds": 1800}]
+        assert heard[second.link_local]["preference"] == "high"
+        assert heard[second.link_local]["leftOut"] == ["pref64-length"]
+        answer, = report["resolvers"]
+        assert (answer["address"], answer["prefixes"]) == (silent.site.resolver, [prefix])
+        assert (report["choice"]["pref64"], report["choice"]["source"]) == (other, "router")
+        assert report["choice"]["addressPrefix"] == str(silent.site.lan)
+        text = probe(silent, "eth0")[1]
+        assert f"The agent would take PREF64 {other} from router {second.link_local}, " in text
+        assert f"Resolver {silent.site.resolver} (router-advertisement) after" in text
+
+
+def test_a_probe_by_dns_alone_and_beside_a_running_agent(silent):
+    with serve(silent):
+        silent.agent().wait_for("on")
+        status, report = probe(silent, "eth0", "--json")
+        assert status == 0
+        assert report["choice"]["source"] == "resolver"
+        assert report["choice"]["why"] == f"resolver {silent.site.resolver}, as nothing else is told"
+        assert "obstacle" not in report
+
+
+def test_a_probe_where_there_is_nothing_says_so(silent):
+    with serve(silent, "nxdomain"):
+        status, text = probe(silent, "eth0")
+        assert status == 1
+        assert "says that ipv4only.arpa does not exist" in text
+        assert "this network has no NAT64" in text
+    silent.laptop.ip("link set eth0 down")
+    status, report = probe(silent, "eth0", "--json")
+    assert status == 1 and report["obstacle"]["code"] == "down" and report["advertisements"] == []
+    run = silent.laptop.run([binary(), "probe", "eth7"])
+    assert run.returncode == 66 and "eth0" in run.stderr

@@ -67,3 +67,15 @@ extension ResolverStatus {
             says: resolver.outcome?.sentence)
     }
 }
+
+extension PREF64Table {
+    /// Why that entry is the one to use, as part of a sentence.
+    func why(_ chosen: Entry) -> String {
+        let others = entries.filter { $0 != chosen }
+        let peers = others.filter { $0.source.rank == chosen.source.rank }
+        if others.isEmpty { return "as nothing else is told" }
+        if peers.isEmpty { return "which goes before \(others.map(\.source.text).joined(separator: " and "))" }
+        if peers.contains(where: { $0.preference < chosen.preference }) { return "which has the highest preference" }
+        return "which was heard first"
+    }
+}

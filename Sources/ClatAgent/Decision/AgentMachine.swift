@@ -61,11 +61,12 @@ public struct AgentMachine: Hashable, Sendable {
         }
         let (questions, search) = uplink.questions(world, now: now)
         actions += questions.map { .ask($0, uplink: index) } + (search ? [.findResolvers(uplink: index)] : [])
-        let choice = UplinkMachine.obstacle(to: uplink.uplink, world) == nil ? uplink.entry.map(Choice.init) : nil
-        if choice != uplink.choice {
+        let isPossible = UplinkMachine.obstacle(to: uplink.uplink, world) == nil
+        let choice = isPossible ? uplink.entry.map(Choice.init) : nil
+        if isPossible, choice != uplink.choice {
             actions.insert(.chose(choice, insteadOf: uplink.choice, uplink: index), at: 0)
-            uplink.choice = choice
         }
+        uplink.choice = choice
         uplinks[index] = uplink.uplink == nil && uplink.standing.isNothing && uplink.inFlight == nil ? nil : uplink
         return actions
     }
