@@ -53,7 +53,7 @@ let package = Package(
             name: "ClatNetlinkTests", dependencies: ["ClatBase", "ClatNetlink"], cSettings: gnu,
             swiftSettings: settings),
         .testTarget(
-            name: "ClatTranslatorTests", dependencies: ["ClatBase", "ClatTranslator"], cSettings: gnu,
+            name: "ClatTranslatorTests", dependencies: ["CLinux", "ClatBase", "ClatTranslator"], cSettings: gnu,
             swiftSettings: settings),
         .executableTarget(
             name: "translator-bench", dependencies: ["ClatBase", "ClatTranslator", "CLinux"], path: "Tests/Bench",

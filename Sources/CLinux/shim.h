@@ -1,4 +1,6 @@
 #pragma once
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
 #include <linux/if_tun.h>
 #include <linux/virtio_net.h>
 #include <linux/if_ether.h>

@@ -186,7 +186,7 @@ extension Refusal.Answer {
 extension Fragment {
     /// Refuses what cannot be a part of a packet of at most 65535 octets.
     func check(length: Int) throws(Refusal) {
-        guard length > 0, !more || length % 8 == 0, offset + length <= 0xffff else {
+        guard length > 0 || isAtomic, !more || length % 8 == 0, offset + length <= 0xffff else {
             throw Refusal(.fragmentInvalid)
         }
     }

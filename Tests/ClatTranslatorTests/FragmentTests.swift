@@ -88,6 +88,9 @@ struct FragmentTests {
         echo = echo.icmp(129, 0, [0, 1, 0, 2], pattern(1400))
         let reply = inbound { $0.identification = 7 }.icmp(0, 0, [0, 1, 0, 2], pattern(1400))
         #expect(bench.hex(echo.octets) == hex(reply.octets))
+        var empty = V6(next: 44)
+        empty.extensions = V6.fragment(200, identification: 8)
+        #expect(bench.hex(empty.octets) == hex(inbound { ($0.number, $0.identification) = (200, 8) }.octets))
         let datagram = V6().udp(pattern(1300))
         #expect(
             bench.hex(V6().piece(datagram, 0..<1308, identification: 9))

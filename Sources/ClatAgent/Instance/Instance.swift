@@ -181,7 +181,9 @@ final class Instance {
     }
 
     private static func event(_ link: Link, uplink: Int) -> Event {
-        .clatLink(isModeStolen: link.ipvlanMode.map { $0 != .l2 } ?? false, uplink: uplink)
+        // The flag goes with the modes L3 and L3S. The kernel tells of it before it changes the mode itself, and then of
+        // nothing more.
+        .clatLink(isModeStolen: link.ipvlanMode != nil && link.flags.contains(.noARP), uplink: uplink)
     }
 
     // MARK: Links
