@@ -13,7 +13,7 @@ LAB_PACKAGES := python3 python3-pytest iproute2 iputils-ping traceroute tcpdump 
 BENCH_PACKAGES := iperf3
 VM_PACKAGES := qemu-system-x86 busybox-static cpio kmod
 
-.PHONY: all deps lab-deps vm-deps build demo check check-vm bench lint fmt clean install uninstall deb
+.PHONY: all deps lab-deps vm-deps build demo check check-vm bench fuzz lint fmt clean install uninstall deb
 
 all: build
 
@@ -61,6 +61,11 @@ bench: lab-deps build
 	$(Q)swift build $(RELEASE) --product translator-bench
 	$(Q)CLAT_AGENT=$(CURDIR)/$(BINARY) $(PYTHON) -B Tests/Bench/bench.py --rounds $(ROUNDS) --seconds $(SECONDS) \
 		--idle $(IDLE) $(if $(filter 1,$(WRITE)),--write) $(if $(filter 1,$(SWEEP)),--sweep)
+
+# Fuzzes the translator for that many seconds; ends with libFuzzer's figures, and fails where it finds a crash.
+FUZZ_SECONDS := $(if $(filter command line,$(origin SECONDS)),$(SECONDS),60)
+fuzz: deps
+	$(Q)Tests/Fuzz/fuzz.sh $(FUZZ_SECONDS)
 
 lint:
 	$(Q)swift format lint --strict --parallel -r Sources Tests Plugins Package.swift

@@ -16,6 +16,7 @@ import types
 
 import pytest
 
+import network
 import probe
 import servers
 from lab import Lab
@@ -30,18 +31,22 @@ UDP_SEGMENT = 103  # linux/udp.h
 SIZES = [0, 1, 2, 3, 511, 1232, 1233, 1452, 1473, 1474, 2900, 8000]
 
 
-@pytest.fixture(scope="module", params=["kernel", "userspace"])
-def up(shared_lab, request):
-    """A lab whose laptop has IPv4, once with each of the data paths, and where wrong checksums show."""
-    lab = shared_lab
-    agent = lab.agent("--datapath", request.param)
-    entry = agent.wait_for("on")
-    ethtool(lab.laptop, "clat-eth0", rx="off")
-    ethtool(lab.internet, "wan", rx="off")
-    devices = [(lab.laptop, "clat-eth0"), (lab.laptop, "eth0"), (lab.site.router.namespace, "lan")]
-    yield types.SimpleNamespace(lab=lab, laptop=lab.laptop, entry=entry, devices=devices)
-    print(agent.log)
-    assert agent.stop() == 0
+# Under a /96 the agent's address is checksum-neutral; under a /64 there is none such, and every checksum changes.
+@pytest.fixture(scope="module", params=itertools.product(["kernel", "userspace"], [96, 64]),
+                ids=lambda value: f"{value[0]}-{value[1]}")
+def up(request):
+    """A lab whose laptop has IPv4, and where wrong checksums show: with each of the data paths, and checksums that stay as
+    they are or do not."""
+    datapath, length = request.param
+    with Lab(pref64=network.PREF64_BY_LENGTH[length]) as lab:
+        agent = lab.agent("--datapath", datapath)
+        entry = agent.wait_for("on")
+        ethtool(lab.laptop, "clat-eth0", rx="off")
+        ethtool(lab.internet, "wan", rx="off")
+        devices = [(lab.laptop, "clat-eth0"), (lab.laptop, "eth0"), (lab.site.router.namespace, "lan")]
+        yield types.SimpleNamespace(lab=lab, laptop=lab.laptop, entry=entry, devices=devices)
+        print(agent.log)
+        assert agent.stop() == 0
 
 
 def ethtool(namespace, device, **features):
