@@ -8,11 +8,12 @@ Q := $(if $(filter 1,$(V)),,@)
 RELEASE := -c release --static-swift-stdlib
 BINARY := .build/release/clat-agent
 
-BUILD_PACKAGES := libmnl-dev libcap-dev libbpf-dev libmd-dev linux-libc-dev pkg-config
-LAB_PACKAGES := python3 python3-pytest iproute2 iputils-ping traceroute tcpdump ethtool nftables tayga curl bind9-dnsutils
+BUILD_PACKAGES := libmnl-dev libcap-dev libbpf-dev libmd-dev libc-ares-dev linux-libc-dev pkg-config
+LAB_PACKAGES := python3 python3-pytest iproute2 iputils-ping traceroute tcpdump ethtool nftables tayga curl bind9-dnsutils unbound
+BENCH_PACKAGES := iperf3
 VM_PACKAGES := qemu-system-x86 busybox-static cpio kmod
 
-.PHONY: all deps lab-deps vm-deps build demo check check-vm lint fmt clean install uninstall
+.PHONY: all deps lab-deps vm-deps build demo check check-vm bench fuzz lint fmt clean install uninstall deb
 
 all: build
 
@@ -50,6 +51,22 @@ check-vm: lab-deps build
 	$(Q)$(MAKE) -s vm-deps || true
 	$(Q)Tests/VM/run
 
+# Ten minutes, on a machine that does nothing else. WRITE=1 writes docs/performance.md; SWEEP=1 compares lengths of the TUN's
+# queue too, which takes as long again.
+ROUNDS ?= 5
+SECONDS ?= 2
+IDLE ?= 60
+bench: lab-deps build
+	$(call need,$(BENCH_PACKAGES))
+	$(Q)swift build $(RELEASE) --product translator-bench
+	$(Q)CLAT_AGENT=$(CURDIR)/$(BINARY) $(PYTHON) -B Tests/Bench/bench.py --rounds $(ROUNDS) --seconds $(SECONDS) \
+		--idle $(IDLE) $(if $(filter 1,$(WRITE)),--write) $(if $(filter 1,$(SWEEP)),--sweep)
+
+# Fuzzes the translator for that many seconds; ends with libFuzzer's figures, and fails where it finds a crash.
+FUZZ_SECONDS := $(if $(filter command line,$(origin SECONDS)),$(SECONDS),60)
+fuzz: deps
+	$(Q)Tests/Fuzz/fuzz.sh $(FUZZ_SECONDS)
+
 lint:
 	$(Q)swift format lint --strict --parallel -r Sources Tests Plugins Package.swift
 
@@ -60,8 +77,35 @@ clean:
 	$(Q)rm -rf .build .build-*
 
 PREFIX ?= /usr/local
-install: build
-	$(Q)install -D -m 755 $(BINARY) $(DESTDIR)$(PREFIX)/sbin/clat-agent
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
+MANDIR ?= $(PREFIX)/share/man
+BASHDIR ?= $(PREFIX)/share/bash-completion/completions
+ZSHDIR ?= $(PREFIX)/share/zsh/site-functions
+FISHDIR ?= $(PREFIX)/share/fish/vendor_completions.d
+DOCDIR ?= $(PREFIX)/share/doc/clat-agent
+INSTALLED = $(PREFIX)/sbin/clat-agent $(UNITDIR)/clat-agent.service $(SYSUSERSDIR)/clat-agent.conf \
+	$(MANDIR)/man8/clat-agent.8 $(MANDIR)/man5/clat-agent.toml.5 \
+	$(BASHDIR)/clat-agent $(ZSHDIR)/_clat-agent $(FISHDIR)/clat-agent.fish \
+	$(DOCDIR)/README.md $(DOCDIR)/status.schema.json $(DOCDIR)/org.clatagent.varlink
 
+# CLAT_AGENT=FILE installs that binary instead of one that is built now.
+install: $(if $(CLAT_AGENT),,build)
+	$(Q)install -D -m 755 $(or $(CLAT_AGENT),$(BINARY)) $(DESTDIR)$(PREFIX)/sbin/clat-agent
+	$(Q)install -d $(dir $(addprefix $(DESTDIR),$(INSTALLED)))
+	$(Q)sed 's,@SBINDIR@,$(PREFIX)/sbin,' contrib/systemd/clat-agent.service > $(DESTDIR)$(UNITDIR)/clat-agent.service
+	$(Q)install -m 644 contrib/systemd/clat-agent.sysusers $(DESTDIR)$(SYSUSERSDIR)/clat-agent.conf
+	$(Q)install -m 644 docs/man/clat-agent.8 $(DESTDIR)$(MANDIR)/man8/
+	$(Q)install -m 644 docs/man/clat-agent.toml.5 $(DESTDIR)$(MANDIR)/man5/
+	$(Q)for shell in bash:$(BASHDIR)/clat-agent zsh:$(ZSHDIR)/_clat-agent fish:$(FISHDIR)/clat-agent.fish; do \
+	  $(or $(CLAT_AGENT),$(BINARY)) --generate-completion-script $${shell%%:*} | sed '1{/^#!/d}' > $(DESTDIR)$${shell#*:}; done
+	$(Q)install -m 644 README.md docs/status.schema.json Sources/ClatAgent/Control/org.clatagent.varlink $(DESTDIR)$(DOCDIR)/
+
+# The configuration and the key of the addresses stay: they are yours.
 uninstall:
-	$(Q)rm -f $(DESTDIR)$(PREFIX)/sbin/clat-agent
+	$(Q)rm -f $(addprefix $(DESTDIR),$(INSTALLED))
+	$(Q)rmdir $(DESTDIR)$(DOCDIR) 2>/dev/null || true
+
+# A Debian package, in .build-deb.
+deb: $(if $(CLAT_AGENT),,build)
+	$(Q)CLAT_AGENT=$(or $(CLAT_AGENT),$(CURDIR)/$(BINARY)) contrib/deb/build .build-deb

@@ -22,6 +22,7 @@ let package = Package(
         .systemLibrary(name: "CLibCap", pkgConfig: "libcap", providers: [.apt(["libcap-dev"])]),
         .systemLibrary(name: "CLibMd", pkgConfig: "libmd", providers: [.apt(["libmd-dev"])]),
         .systemLibrary(name: "CLibBpf", pkgConfig: "libbpf", providers: [.apt(["libbpf-dev"])]),
+        .systemLibrary(name: "CAres", pkgConfig: "libcares", providers: [.apt(["libc-ares-dev"])]),
         .systemLibrary(name: "CLinux", providers: [.apt(["linux-libc-dev"])]),
         .target(name: "ClatBase", dependencies: ["CLinux"], cSettings: gnu, swiftSettings: settings),
         .target(
@@ -33,7 +34,7 @@ let package = Package(
         .target(
             name: "ClatAgent",
             dependencies: [
-                "ClatBase", "ClatNetlink", "ClatTranslator", "CLibCap", "CLibMd", "CLinux",
+                "CAres", "ClatBase", "ClatNetlink", "ClatTranslator", "CLibCap", "CLibMd", "CLinux",
                 .product(name: "Logging", package: "swift-log"),
             ],
             resources: [
@@ -42,18 +43,24 @@ let package = Package(
             cSettings: gnu, swiftSettings: settings),
         .executableTarget(
             name: "clat-agent",
-            dependencies: ["ClatAgent", .product(name: "ArgumentParser", package: "swift-argument-parser")],
-            swiftSettings: settings),
+            dependencies: [
+                "ClatAgent", "ClatBase", "CLinux",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            cSettings: gnu, swiftSettings: settings),
         .testTarget(name: "ClatBaseTests", dependencies: ["ClatBase"], cSettings: gnu, swiftSettings: settings),
         .testTarget(
             name: "ClatNetlinkTests", dependencies: ["ClatBase", "ClatNetlink"], cSettings: gnu,
             swiftSettings: settings),
         .testTarget(
-            name: "ClatTranslatorTests", dependencies: ["ClatBase", "ClatTranslator"], cSettings: gnu,
+            name: "ClatTranslatorTests", dependencies: ["CLinux", "ClatBase", "ClatTranslator"], cSettings: gnu,
             swiftSettings: settings),
         .executableTarget(
             name: "translator-bench", dependencies: ["ClatBase", "ClatTranslator", "CLinux"], path: "Tests/Bench",
-            swiftSettings: settings),
+            exclude: [
+                "bench.py", "contestants.py", "measurements.py", "plot.py", "report.py", "sweep.py", "test_report.py",
+            ],
+            cSettings: gnu, swiftSettings: settings),
         .testTarget(
             name: "ClatAgentTests", dependencies: ["CLinux", "ClatBase", "ClatNetlink", "ClatAgent"], cSettings: gnu,
             swiftSettings: settings),

@@ -1,6 +1,10 @@
 #pragma once
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
 #include <linux/if_tun.h>
 #include <linux/virtio_net.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
 #include <mcheck.h>
 #include <net/if.h>
 #include <netinet/icmp6.h>
@@ -11,6 +15,7 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/timerfd.h>
 #include <sys/un.h>
 
@@ -28,7 +33,12 @@ enum { CLAT_TUNSETIFF = TUNSETIFF, CLAT_TUNSETOFFLOAD = TUNSETOFFLOAD, CLAT_TUNS
 #define VIRTIO_NET_HDR_GSO_UDP_L4 5
 #endif
 
+/* Of two names one is chosen by the size of time_t, in an expression. */
+enum { CLAT_SO_TIMESTAMPNS = SO_TIMESTAMPNS };
+
 /* Ancillary data of a received packet: the CMSG macros, which the importer cannot see either. */
 static inline struct cmsghdr *clat_cmsg_first(struct msghdr *message) { return CMSG_FIRSTHDR(message); }
 static inline struct cmsghdr *clat_cmsg_next(struct msghdr *message, struct cmsghdr *entry) { return CMSG_NXTHDR(message, entry); }
 static inline const void *clat_cmsg_data(const struct cmsghdr *entry) { return CMSG_DATA(entry); }
+static inline size_t clat_cmsg_length(size_t octets) { return CMSG_LEN(octets); }
+static inline size_t clat_cmsg_space(size_t octets) { return CMSG_SPACE(octets); }

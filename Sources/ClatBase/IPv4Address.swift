@@ -32,6 +32,12 @@ public struct IPv4Address: Hashable, Sendable, Comparable, LosslessStringConvert
         [UInt8(rawValue >> 24), UInt8(rawValue >> 16 & 0xff), UInt8(rawValue >> 8 & 0xff), UInt8(rawValue & 0xff)]
     }
 
+    /// In 169.254.0.0/16 (RFC 3927).
+    public var isLinkLocal: Bool { rawValue >> 16 == 0xa9fe }
+
+    /// In 192.0.0.0/29, for hosts that have IPv4 over IPv6 (RFC 7335).
+    public var isServiceContinuity: Bool { rawValue >> 3 == 0xc000_0000 >> 3 }
+
     /// Orders by number.
     public static func < (left: IPv4Address, right: IPv4Address) -> Bool {
         left.rawValue < right.rawValue

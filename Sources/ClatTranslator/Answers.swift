@@ -38,7 +38,7 @@ extension Translator {
     }
 
     /// Tells a node of the network, from the address that it wrote to, about its packet; at most 1280 octets. Never about an
-    /// ICMPv6 error or a later fragment (RFC 4443 section 2.4 (e)).
+    /// ICMPv6 error (RFC 4443 section 2.4 (e)), and once for all fragments of a packet: with the first.
     mutating func answerNetwork(
         _ answer: Refusal.Answer, _ buffer: inout MutableRawSpan, _ packet: Range<Int>, _ offload: inout Offload,
         _ now: UInt64, _ sink: inout some PacketSink & ~Copyable

@@ -62,6 +62,8 @@ public enum DropReason: Int, CaseIterable, Sendable {
     case fragmentExtension
     /// The fragment's place and length are impossible.
     case fragmentInvalid
+    /// The fragment has come before.
+    case fragmentDuplicate
     /// Fragments of one packet overlap.
     case reassemblyOverlap
     /// Fragments waited for the rest of their packet in vain.
@@ -145,6 +147,7 @@ public enum DropReason: Int, CaseIterable, Sendable {
         case .resultTooLong: ("result-too-long", "The translated packet would be longer than its length field can say.")
         case .fragmentExtension: ("fragment-extension", "An extension header follows the Fragment header.")
         case .fragmentInvalid: ("fragment-invalid", "The fragment's place and length are impossible.")
+        case .fragmentDuplicate: ("fragment-duplicate", "The fragment has come before.")
         case .reassemblyOverlap: ("reassembly-overlap", "Fragments of one packet overlap.")
         case .reassemblyTimeout: ("reassembly-timeout", "Fragments waited for the rest of their packet in vain.")
         case .reassemblyNoRoom:

@@ -22,12 +22,12 @@ enum IPProtocol {
     }
 
     /// Where the checksum over pseudo-header and payload is, and how long the header is at least; nil for protocols
-    /// without one.
+    /// without one. DCCP's header is longer, but a first fragment may end before it does.
     @inline(__always)
     static func checksumField(_ number: UInt8) -> (offset: Int, minimumHeader: Int)? {
         if number == tcp { return (16, 20) }
         if number == udp || number == udpLite { return (6, 8) }
-        if number == dccp { return (6, 12) }
+        if number == dccp { return (6, 8) }
         return nil
     }
 }

@@ -72,7 +72,6 @@ struct ICMPErrorHeader: Equatable {
             default: throw Refusal(.icmpCode)
             }
         case ICMP_TIME_EXCEEDED:
-            guard code <= 1 else { throw Refusal(.icmpCode) }
             self.init(ICMP6_TIME_EXCEEDED, Int32(code))
         case ICMP_PARAMETERPROB:
             guard code == 0 || code == 2 else { throw Refusal(.icmpCode) }
@@ -95,7 +94,6 @@ struct ICMPErrorHeader: Equatable {
             }
         case ICMP6_PACKET_TOO_BIG: self.init(ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED, .mtu)
         case ICMP6_TIME_EXCEEDED:
-            guard code <= 1 else { throw Refusal(.icmpCode) }
             self.init(ICMP_TIME_EXCEEDED, Int32(code))
         case ICMP6_PARAM_PROB:
             switch Int32(code) {

@@ -1,8 +1,8 @@
 /// Puts fragments together (RFC 791 section 3.2, RFC 8200 section 4.5), in bounded room and time.
 ///
 /// At most 64 packets wait, in 1 MiB altogether; the oldest gives way. A packet waits 30 s at most. Fragments that overlap
-/// condemn their packet (RFC 5722): it keeps its place, empty, to swallow what is left of it. The room is allocated with the
-/// first fragment ever, and once.
+/// condemn their packet (RFC 5722): it keeps its place, empty, to swallow what is left of it. A fragment that comes again,
+/// octet for octet, does not (RFC 8200 section 4.5). The room is allocated with the first fragment ever, and once.
 struct Reassembler: ~Copyable, Sendable {
     /// Which packet a fragment is of. IPv4 addresses stand in the low halves.
     struct Key: Equatable {
@@ -39,12 +39,15 @@ struct Reassembler: ~Copyable, Sendable {
     static let memory = 1 << 20
     private static let chunkSize = 2048
     private static let chunksPerEntry = 65536 / chunkSize
-    private static let unitsPerEntry = 65536 / 8
+    /// Of 64 bits, one for each unit of 8 octets.
+    private static let wordsPerEntry = 65536 / 8 / 64
 
     private var entries: [Entry?] = []
     private var count = 0
     /// For each entry: which units have come, one bit each.
     private var maps: [UInt64] = []
+    /// For each entry: with which units a fragment began.
+    private var starts: [UInt64] = []
     /// For each entry: the chunk of each 2048 octets, or -1.
     private var chunks: [Int16] = []
     private var freeChunks: [Int16] = []
@@ -65,15 +68,25 @@ struct Reassembler: ~Copyable, Sendable {
         guard var entry = entries[index] else { return nil }
         guard !entry.isCondemned else { throw Refusal(.reassemblyOverlap) }
         let end = fragment.offset + payload.byteCount
-        let overlaps = !mark(index, fragment.offset..<end, &entry)
+        let units = fragment.offset / 8..<(end + 7) / 8
+        if units.contains(where: { Self.isSet(maps, index, $0) }) {
+            let last = entry.total.map { ($0 + 7) / 8 }
+            guard isFragment(index, units), holds(index, payload, at: fragment.offset),
+                fragment.more ? last != units.upperBound : entry.total == end
+            else { try condemn(index) }
+            throw Refusal(.fragmentDuplicate)
+        }
         if !fragment.more {
             if let total = entry.total, total != end { try condemn(index) }
             entry.total = end
         }
         entry.reach = max(entry.reach, end)
-        if overlaps || entry.reach > entry.total ?? .max { try condemn(index) }
+        if entry.reach > entry.total ?? .max { try condemn(index) }
         if fragment.offset == 0 { entry.head = head }
+        entry.units += units.count
         entries[index] = entry
+        for unit in units { Self.set(&maps, index, unit) }
+        Self.set(&starts, index, units.lowerBound)
         try write(index, payload, at: fragment.offset, counters)
         guard let total = entry.total, entry.units == (total + 7) / 8 else { return nil }
         return (index, total)
@@ -115,28 +128,44 @@ struct Reassembler: ~Copyable, Sendable {
         guard let index = entries.firstIndex(where: { $0 == nil }) else { throw Refusal(.reassemblyNoRoom) }
         entries[index] = Entry(key: key, deadline: now &+ Self.timeout)
         count += 1
-        for word in 0..<Self.unitsPerEntry / 64 { maps[index * Self.unitsPerEntry / 64 + word] = 0 }
+        for word in index * Self.wordsPerEntry..<(index + 1) * Self.wordsPerEntry {
+            (maps[word], starts[word]) = (0, 0)
+        }
         return index
     }
 
     private mutating func allocate() {
         entries = Array(repeating: nil, count: Self.entryLimit)
-        maps = Array(repeating: 0, count: Self.entryLimit * Self.unitsPerEntry / 64)
+        maps = Array(repeating: 0, count: Self.entryLimit * Self.wordsPerEntry)
+        starts = maps
         chunks = Array(repeating: -1, count: Self.entryLimit * Self.chunksPerEntry)
         freeChunks = Array(0..<Int16(Self.memory / Self.chunkSize))
         store = Array(repeating: 0, count: Self.memory)
     }
 
-    /// Marks octets as come; false if some had come before.
-    private mutating func mark(_ index: Int, _ octets: Range<Int>, _ entry: inout Entry) -> Bool {
-        let units = octets.lowerBound / 8..<(octets.upperBound + 7) / 8
-        let base = index * Self.unitsPerEntry / 64
-        for unit in units {
-            let bit: UInt64 = 1 << UInt64(unit % 64)
-            if maps[base + unit / 64] & bit != 0 { return false }
-            maps[base + unit / 64] |= bit
+    private static func isSet(_ map: [UInt64], _ index: Int, _ unit: Int) -> Bool {
+        map[index * wordsPerEntry + unit / 64] & 1 << UInt64(unit % 64) != 0
+    }
+
+    private static func set(_ map: inout [UInt64], _ index: Int, _ unit: Int) {
+        map[index * wordsPerEntry + unit / 64] |= 1 << UInt64(unit % 64)
+    }
+
+    /// Whether those units came as one fragment, neither more nor less.
+    private func isFragment(_ index: Int, _ units: Range<Int>) -> Bool {
+        Self.isSet(starts, index, units.lowerBound) && units.allSatisfy { Self.isSet(maps, index, $0) }
+            && !units.dropFirst().contains { Self.isSet(starts, index, $0) }
+            && (units.upperBound == Self.wordsPerEntry * 64 || !Self.isSet(maps, index, units.upperBound)
+                || Self.isSet(starts, index, units.upperBound))
+    }
+
+    /// Whether these octets, which have come, are the same.
+    private func holds(_ index: Int, _ payload: RawSpan, at offset: Int) -> Bool {
+        for position in 0..<payload.byteCount {
+            let slot = index * Self.chunksPerEntry + (offset + position) / Self.chunkSize
+            let octet = store[Int(chunks[slot]) * Self.chunkSize + (offset + position) % Self.chunkSize]
+            if octet != payload.load8(position) { return false }
         }
-        entry.units += units.count
         return true
     }
 

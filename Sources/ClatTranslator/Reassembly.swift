@@ -5,13 +5,19 @@ import Glibc
 // packet's length, and UDP without a checksum, which must get one (RFC 7915 sections 1.2, 4.5 and 5.5 leave these out).
 
 extension Translator {
-    /// Whether this IPv4 fragment has to wait for the rest of its packet. The first fragment of a UDP packet without
-    /// checksum makes those after it wait too; the host sends them in order.
-    func waits(_ header: IPv4Header, _ fragment: Fragment, _ payload: Range<Int>, _ bytes: RawSpan) -> Bool {
+    /// Whether this IPv4 fragment has to wait for the rest of its packet. A UDP packet's first fragment tells: without
+    /// checksum it waits and so do the others; those that come before it wait too, as it may be so.
+    mutating func waits(
+        _ header: IPv4Header, _ fragment: Fragment, _ payload: Range<Int>, _ bytes: RawSpan, _ now: UInt64
+    ) -> Bool {
         if header.protocolNumber == IPProtocol.icmp { return true }
         guard header.protocolNumber == IPProtocol.udp else { return false }
-        if fragment.offset == 0, payload.count >= 8 { return bytes.load16(payload.lowerBound + 6) == 0 }
-        return reassembler.holds(Reassembler.Key(header))
+        let key = Reassembler.Key(header)
+        if reassembler.holds(key) { return true }
+        if fragment.offset > 0 { return !passedFirsts.contains(key, now: now) }
+        if payload.count < 8 || bytes.load16(payload.lowerBound + 6) == 0 { return true }
+        passedFirsts.insert(key, now: now)
+        return false
     }
 
     /// Adds an IPv4 fragment to what there is of its packet, and translates that if it is complete.
@@ -94,5 +100,27 @@ extension Reassembler.Key {
             sourceHigh: header.sourceHigh, sourceLow: header.sourceLow, destinationHigh: header.destinationHigh,
             destinationLow: header.destinationLow, identification: fragment.identification,
             protocolNumber: IPProtocol.icmpv6, version: 6)
+    }
+}
+
+/// The UDP packets of which the first fragment has passed, so that the others may follow: the last 128 of the last 30 s.
+struct PassedFirsts: Sendable {
+    private static let limit = 128
+
+    private var passed: [(key: Reassembler.Key, deadline: UInt64)] = []
+    private var oldest = 0
+
+    func contains(_ key: Reassembler.Key, now: UInt64) -> Bool {
+        passed.contains { $0.key == key && $0.deadline > now }
+    }
+
+    mutating func insert(_ key: Reassembler.Key, now: UInt64) {
+        let entry = (key, now &+ Reassembler.timeout)
+        if passed.count < Self.limit {
+            if passed.isEmpty { passed.reserveCapacity(Self.limit) }
+            return passed.append(entry)
+        }
+        passed[oldest] = entry
+        oldest = (oldest + 1) % Self.limit
     }
 }

@@ -39,7 +39,7 @@ extension Translator {
             destinationHigh: remote.high, destinationLow: remote.low)
         let fragment = header.isFragment ? header.fragment : nil
         try fragment?.check(length: payload.count)
-        if let fragment, waits(header, fragment, payload, buffer.bytes) {
+        if let fragment, waits(header, fragment, payload, buffer.bytes, now) {
             return try reassemble(header, fragment, buffer.bytes.extracting(payload), now, &sink)
         }
         if header.protocolNumber == IPProtocol.icmp {
@@ -185,7 +185,7 @@ extension Refusal.Answer {
 extension Fragment {
     /// Refuses what cannot be a part of a packet of at most 65535 octets.
     func check(length: Int) throws(Refusal) {
-        guard length > 0, !more || length % 8 == 0, offset + length <= 0xffff else {
+        guard length > 0 || isAtomic, !more || length % 8 == 0, offset + length <= 0xffff else {
             throw Refusal(.fragmentInvalid)
         }
     }

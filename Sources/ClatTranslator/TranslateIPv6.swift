@@ -119,11 +119,12 @@ extension Translator {
         }
     }
 
-    /// Refuses IPv4 sources that nobody can have, and our own (RFC 6052 section 5.1).
+    /// Refuses IPv4 sources that nobody can have (RFC 1812 section 5.3.7) or that stay on their link (RFC 3927 section 7),
+    /// and our own (RFC 6052 section 5.1).
     @inline(__always)
     private func checkSource(_ address: UInt32, _ mapping: ActiveMapping) throws(Refusal) {
         let first = address >> 24
-        if first == 0 || first == 127 || first >= 224 && first < 240 || address == .max {
+        if first == 0 || first == 127 || first >= 224 || address >> 16 == 0xa9fe {
             throw Refusal(.sourceIPv4Illegal)
         }
         if isOurs(address) { throw Refusal(.sourceOwn) }

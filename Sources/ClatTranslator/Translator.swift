@@ -45,6 +45,7 @@ public struct Translator: ~Copyable, Sendable {
     var hostErrors = RateLimit()
     var networkErrors = RateLimit()
     var reassembler = Reassembler()
+    var passedFirsts = PassedFirsts()
     /// Where a reassembled packet lies; empty until there is one.
     var wholePacket: [UInt8] = []
     /// Where translated ICMP errors are written.

@@ -13,7 +13,7 @@ enum Transport {
         _ buffer: inout MutableRawSpan, _ payload: Range<Int>, _ result: IPv6Header, delta: UInt16, isPartial: Bool
     ) throws(Refusal) {
         guard let (offset, minimum) = IPProtocol.checksumField(result.nextHeader) else { return }
-        guard payload.count >= minimum else { throw Refusal(.transportTruncated) }
+        guard payload.count >= minimum else { return try passTruncated(result.nextHeader) }
         let field = payload.lowerBound &+ offset
         if result.nextHeader == IPProtocol.udp, buffer.bytes.load16(field) == 0 {
             let length = Int(buffer.bytes.load16(payload.lowerBound &+ 4))
@@ -34,10 +34,15 @@ enum Transport {
         isPartial: Bool
     ) throws(Refusal) {
         guard let (offset, minimum) = IPProtocol.checksumField(protocolNumber) else { return }
-        guard payload.count >= minimum else { throw Refusal(.transportTruncated) }
+        guard payload.count >= minimum else { return try passTruncated(protocolNumber) }
         let field = payload.lowerBound &+ offset
         if protocolNumber == IPProtocol.udp, buffer.bytes.load16(field) == 0 { throw Refusal(.udpChecksumZero) }
         moveChecksum(&buffer, field, protocolNumber, delta: delta, isPartial: isPartial)
+    }
+
+    /// TCP and UDP need their checksum adapted; all else is passed on, broken too (RFC 7915 section 4.5).
+    private static func passTruncated(_ protocolNumber: UInt8) throws(Refusal) {
+        if protocolNumber == IPProtocol.tcp || protocolNumber == IPProtocol.udp { throw Refusal(.transportTruncated) }
     }
 
     /// RFC 1624: C' = ~(~C + delta); a partial one is not inverted. Zero UDP checksums become 0xffff.

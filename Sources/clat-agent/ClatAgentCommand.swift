@@ -7,7 +7,12 @@ struct ClatAgentCommand: ParsableCommand {
         commandName: "clat-agent",
         abstract: "IPv4 on IPv6-only networks: the CLAT half of 464XLAT (RFC 6877).",
         version: Version.text,
-        subcommands: [RunCommand.self, StatusCommand.self, RenewCommand.self, MonitorCommand.self, ConfigCommand.self])
+        subcommands: [
+            RunCommand.self, StatusCommand.self, DoctorCommand.self, ProbeCommand.self, RenewCommand.self,
+            MonitorCommand.self, EnableCommand.self, DisableCommand.self, ExecCommand.self, CaptureCommand.self,
+            MetricsCommand.self,
+            ConfigCommand.self, ImportClatdCommand.self,
+        ])
 }
 
 /// The directory of the control socket, the same for all commands that meet there.

@@ -17,11 +17,16 @@ struct RenewCommand: ParsableCommand {
     @Flag(name: .long, help: "Say nothing, and end well, where no agent runs or it knows no such interface.")
     var quiet = false
 
+    @Option(name: .long, help: "First tell the agent of a resolver of the interface; may be given several times.")
+    var resolver: [String] = []
+
     @OptionGroup var runtime: RuntimeOptions
 
     func run() throws {
         do throws(ControlClient.Failure) {
-            try ControlClient(runtimeDirectory: runtime.runtimeDir).renew(interface)
+            let agent = ControlClient(runtimeDirectory: runtime.runtimeDir)
+            if !resolver.isEmpty { try agent.setResolvers(resolver, of: interface) }
+            try agent.renew(interface)
         } catch {
             if quiet { return }
             printError("clat-agent: \(error)")

@@ -1,12 +1,15 @@
 import ArgumentParser
 import ClatAgent
+import Glibc
 
 struct StatusCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "status",
         abstract: "Say for each interface whether IPv4 works, and why or why not.",
         discussion: """
-            Example: clat-agent status wlan0
+            Colours are for terminals only, and not where NO_COLOR is set. docs/status.schema.json describes what --json says.
+
+            Example: clat-agent status wlan0 --watch
 
             Exit status: 0 IPv4 is on (for the interface, or for at least one); 1 it is not; 2 no agent answers or it knows \
             no such interface.
@@ -15,23 +18,63 @@ struct StatusCommand: ParsableCommand {
     @Argument(help: "Only this interface.")
     var interface: String?
 
-    @Flag(name: .long, help: "The whole status as JSON.")
-    var json = false
+    @Flag(help: "How to say it.")
+    var form = Form.text
+
+    @Flag(name: .long, help: "Say it again every second, until you end it.")
+    var watch = false
 
     @OptionGroup var runtime: RuntimeOptions
 
-    func run() throws {
-        var status = try talk(to: runtime) { client throws(ControlClient.Failure) in try client.status() }
-        if let interface {
-            let known = status.interfaces.map(\.interface)
-            status.interfaces.removeAll { $0.interface != interface }
-            guard !status.interfaces.isEmpty else {
-                printError(
-                    "clat-agent: the agent knows no interface \(interface); it knows: \(known.joined(separator: ", "))")
-                throw ExitCode(2)
+    enum Form: String, EnumerableFlag {
+        case text, json, short
+
+        static func help(for value: Form) -> ArgumentHelp? {
+            switch value {
+            case .text: "Sentences and what stands behind them (default)."
+            case .json: "All of it as one line of JSON."
+            case .short: "One line, for status bars."
             }
         }
-        print(json ? status.json : StatusText.lines(of: status).joined(separator: "\n"))
-        if !status.interfaces.contains(where: { $0.state == .on }) { throw ExitCode(1) }
+    }
+
+    func run() throws {
+        let isTerminal = isatty(STDOUT_FILENO) == 1
+        let coloured = isTerminal && (getenv("NO_COLOR").map { $0[0] == 0 } ?? true)
+        signal(SIGPIPE, SIG_IGN)
+        while true {
+            let status = try ask()
+            let lines =
+                switch form {
+                case .text: StatusText.lines(of: status, coloured: coloured)
+                case .json: [status.json]
+                case .short: [StatusText.short(status)]
+                }
+            let isOn = status.interfaces.contains { $0.state == .on }
+            if watch, isTerminal {
+                // Home, each line over the old one and its rest erased, then what is below.
+                guard writeLine("\u{1b}[H" + lines.map { $0 + "\u{1b}[K\n" }.joined() + "\u{1b}[J") else { return }
+            } else if !writeLine(lines.joined(separator: "\n")) {
+                return
+            }
+            guard watch else {
+                if !isOn { throw ExitCode(1) }
+                return
+            }
+            sleep(1)
+        }
+    }
+
+    private func ask() throws -> AgentStatus {
+        var status = try talk(to: runtime) { client throws(ControlClient.Failure) in try client.status() }
+        guard let interface else { return status }
+        let known = status.interfaces.map(\.interface)
+        status.interfaces.removeAll { $0.interface != interface }
+        guard !status.interfaces.isEmpty else {
+            printError(
+                "clat-agent: the agent knows no interface \(interface); it knows: \(known.joined(separator: ", "))")
+            throw ExitCode(2)
+        }
+        return status
     }
 }

@@ -5,7 +5,7 @@ import Glibc
 
 // What the translator alone costs: nanoseconds and heap allocations per packet, without system calls and without touching
 // the payload. The allocations are counted by the C library (mtrace(3)), in a second run of this program under its debug
-// library.
+// library. With arguments, this is one end of the traffic of `bench.py`.
 
 /// Takes frames and does nothing with them.
 private struct Sink: ~Copyable, PacketSink {
@@ -18,6 +18,7 @@ private struct Sink: ~Copyable, PacketSink {
 enum Bench {
     static func main() {
         if let trace = getenv("MALLOC_TRACE") { return countAllocations(String(cString: trace)) }
+        if CommandLine.arguments.count > 1 { exit(traffic(Array(CommandLine.arguments.dropFirst()))) }
         for (name, packet, mapping) in cases() { print("\(name): \(measure(packet, mapping))") }
         setenv("MALLOC_TRACE", "/tmp/translator-bench.\(getpid())", 1)
         setenv("LD_PRELOAD", "libc_malloc_debug.so.0", 1)
@@ -25,6 +26,37 @@ enum Bench {
         fflush(nil)
         execv("/proc/self/exe", &arguments)
         perror("execv")
+    }
+
+    /// Serves, or measures and prints the figures on one line. The exit status.
+    static func traffic(_ arguments: [String]) -> CInt {
+        do throws(SystemError) {
+            if arguments.count == 2, arguments[0] == "serve", let port = UInt16(arguments[1]) {
+                try Server.run(port: port)
+            }
+            guard arguments.count == 4, let seconds = Double(arguments[3]), seconds > 0 else {
+                printError(
+                    """
+                    usage: translator-bench [serve PORT | udp-up ADDRESS PORT SECONDS | udp-down ... | udp-rr ... | tcp-rr ...]
+                    udp-up and udp-down print datagrams a second, with less than 1 % lost and in a flood; udp-rr and tcp-rr \
+                    print microseconds.
+                    """)
+                return EX_USAGE
+            }
+            let client = try Client(address: arguments[1], port: arguments[2])
+            switch arguments[0] {
+            case "udp-up", "udp-down":
+                let result = try client.capacity(seconds: seconds, down: arguments[0] == "udp-down")
+                print(result.best, result.flood)
+            case "udp-rr": print(try client.datagramRoundTrip(seconds: seconds))
+            case "tcp-rr": print(try client.octetRoundTrip(seconds: seconds))
+            default: return EX_USAGE
+            }
+            return 0
+        } catch {
+            printError("translator-bench: \(error)")
+            return 1
+        }
     }
 
     /// TCP, UDP and echo, both ways, for the kinds of mapping that differ in how checksums are adapted.

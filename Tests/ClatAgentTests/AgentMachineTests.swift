@@ -108,6 +108,42 @@ struct AgentMachineTests {
         #expect(world.uplink(2)?.reason.state == .on)
     }
 
+    @Test("a default route for a link-local IPv4 address alone is not native IPv4")
+    func linkLocalIPv4() throws {
+        var world = try started()
+        try world.happen(.advertisement(try parse(header + prefix1 + pref64), uplink: 2))
+        let linkLocal = HostAddress(index: 2, value: .v4(IPv4Address(169, 254, 150, 98)))
+        let onLink = DefaultRoute(isIPv6: false, index: 2, metric: 1_001_002, origin: 3, hasGateway: false)
+        world.steps = []
+        for event in [Event.address(linkLocal), .route(onLink), .addressGone(linkLocal), .routeGone(onLink)] {
+            try world.happen(event)
+            #expect(world.uplink(2)?.reason.state == .on)
+        }
+        #expect(world.steps.isEmpty)
+        // With an address that is not of the link alone it counts, as one through a gateway does with any address or none.
+        try world.happen(.route(onLink))
+        try world.happen(.address(HostAddress(index: 2, value: .v4(IPv4Address(198, 51, 100, 7)))))
+        #expect(world.uplink(2)?.reason == .nativeIPv4)
+    }
+
+    @Test("another program's CLAT is given way to, on the interface itself or on a TUN", arguments: [2, 9])
+    func otherCLAT(device: Int) throws {
+        var world = try started()
+        var tun = ethernet(9, name: "clat")
+        tun.medium = .other
+        try world.happen(.link(tun))
+        try world.happen(.advertisement(try parse(header + prefix1 + pref64), uplink: 2))
+        let address = HostAddress(index: device, value: .v4(IPv4Address(192, 0, 0, 5)))
+        let route = DefaultRoute(isIPv6: false, index: device, metric: 2048, origin: 4)
+        try world.happen(.address(address))
+        #expect(world.uplink(2)?.reason.state == .on)
+        try world.happen(.route(route))
+        #expect(world.uplink(2)?.reason == .otherCLAT(device: device == 9 ? "clat" : "eth2"))
+        #expect(world.kernel.isClean)
+        try world.happen(.routeGone(route))
+        #expect(world.uplink(2)?.reason.state == .on)
+    }
+
     @Test("our own IPv4 default route is not native IPv4")
     func ownRoute() throws {
         var world = try started()
@@ -246,7 +282,7 @@ struct AgentMachineTests {
         #expect(
             world.solicitations.map { Int((($0 - start) / .seconds(1)).rounded()) } == [0, 4, 12, 28, 60, 124])
         try world.happen(.advertisement(try parse(header), uplink: 2))
-        try world.pass(.seconds(4000))
+        try world.pass(.seconds(1600))
         #expect(world.solicitations.count == 6)
     }
 

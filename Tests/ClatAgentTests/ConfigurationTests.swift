@@ -36,6 +36,7 @@ struct ConfigurationTests {
             pref64 = "64:ff9b::/96"
             ipv4-address = "192.0.0.3"
             ipv6-address = "random"
+            dns = false
             mtu = 1400
             metric = 7
             ttl = "keep"
@@ -46,6 +47,7 @@ struct ConfigurationTests {
         policy.pref64 = .wellKnown
         policy.ipv4Address = IPv4Address(192, 0, 0, 3)
         policy.ipv6Address = .random
+        policy.usesDNS = false
         policy.mtu = 1400
         policy.metric = 7
         policy.ttl = .keep

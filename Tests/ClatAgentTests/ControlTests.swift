@@ -15,12 +15,29 @@ private final class FakeAgent: ControlTarget {
         interfaces: [
             InterfaceStatus(
                 interface: "eth0", state: .off, reason: ReasonStatus(code: "no-carrier", sentence: "cable"),
-                sinceSeconds: 1, advertisements: 0, refusedAdvertisements: [:], counters: [:])
+                sinceSeconds: 1, advertisements: 0, refusedAdvertisements: [:], resolvers: [],
+                refusedAnswers: [:], counters: [:])
         ])
+
+    func knows(_ interface: String) -> Bool { interface == "eth0" }
+    func set(_ interface: String, enabled: Bool, lasting: Bool) throws(SystemError) {
+        if lasting { throw SystemError(call: "write", code: EROFS) }
+        service?.publish(.state, interface, enabled ? "enabled" : "disabled", reason: .disabled)
+    }
+    /// Any descriptor that can be told from others: the reading end of a pipe.
+    func namespaceDescriptor(of interface: String) -> CInt? { pipeEnd }
+    var pipeEnd: CInt?
 
     func renew(_ interface: String) -> Bool {
         guard interface == "eth0" else { return false }
         service?.publish(.state, interface, "renewed", reason: .noPREF64)
+        return true
+    }
+
+    func setResolvers(_ servers: [IPv6Address], of interface: String) -> Bool {
+        guard interface == "eth0" else { return false }
+        let text = servers.map(\.description).joined(separator: " ")
+        service?.publish(.state, interface, text, reason: .noPREF64)
         return true
     }
 }
@@ -28,7 +45,7 @@ private final class FakeAgent: ControlTarget {
 @Suite("The control socket", .serialized)
 struct ControlTests {
     /// Runs a server on a thread of its own while `body` runs, in a directory that goes afterwards.
-    private func serving(_ body: (_ directory: String) throws -> Void) throws {
+    private func serving(descriptor: CInt? = nil, _ body: (_ directory: String) throws -> Void) throws {
         let directory = "/tmp/clat-agent-test-\(getpid())-\(UInt32.random(in: .min ... .max))"
         try RuntimeDirectory.prepare(directory)
         defer { rmdir(directory) }
@@ -40,6 +57,7 @@ struct ControlTests {
             do throws(SystemError) {
                 let reactor = try Reactor()
                 let target = FakeAgent()
+                target.pipeEnd = descriptor
                 let service = try ControlService(
                     reactor: reactor, path: RuntimeDirectory.socketPath(directory), target: target)
                 target.service = service
@@ -174,6 +192,17 @@ struct ControlTests {
                 #"{"method":"org.clatagent.Renew","parameters":{"interface":"eth9"}}"#,
                 #"{"error":"org.clatagent.UnknownInterface","parameters":{"interface":"eth9"}}"#
             ),
+            (#"{"method":"org.clatagent.Disable","parameters":{"interface":"eth0"}}"#, #"{"parameters":{}}"#),
+            (#"{"method":"org.clatagent.Enable","parameters":{"interface":"eth1"}}"#, "UnknownInterface"),
+            (
+                #"{"method":"org.clatagent.Enable","parameters":{"interface":"eth0","lasting":true}}"#,
+                #"{"error":"org.clatagent.NotLasting","parameters":{"cause":"write: Read-only file system"}}"#
+            ),
+            (#"{"method":"org.clatagent.OpenNamespace","parameters":{"interface":"eth1"}}"#, "UnknownInterface"),
+            (
+                #"{"method":"org.clatagent.OpenNamespace","parameters":{"interface":"eth0"}}"#,
+                #"{"error":"org.clatagent.NoNamespace","parameters":{"interface":"eth0"}}"#
+            ),
             (#"{"method":"org.clatagent.Monitor"}"#, #"{"error":"org.varlink.service.ExpectedMore","parameters":{}}"#),
         ])
     func replies(call: String, reply: String) throws {
@@ -196,6 +225,46 @@ struct ControlTests {
             write(#"{"method":"org.clatagent.Status","oneway":true}"#, to: socket)
             write(#"{"method":"org.clatagent.Nothing"}"#, to: socket)
             #expect(receive(socket)?.contains("MethodNotFound") == true)
+        }
+    }
+
+    @Test("a hook tells resolvers; what is no IPv6 address is left out")
+    func resolvers() throws {
+        try serving { directory in
+            let client = ControlClient(runtimeDirectory: directory)
+            var heard: [AgentEvent] = []
+            try client.monitor { event in
+                heard.append(event)
+                let servers = ["2001:db8::53", "192.0.2.53", "fe80::1%eth0", "::1", "nonsense"]
+                if heard.count == 1 { try? client.setResolvers(servers, of: "eth0") }
+                return heard.count < 2
+            }
+            #expect(heard.last?.text == "2001:db8::53 fe80::1")
+            #expect { try client.setResolvers([], of: "eth9") } throws: { "\($0)".contains("eth9") }
+            let socket = try connect(directory)
+            write(#"{"method":"org.clatagent.SetResolvers","parameters":{"interface":"eth0"}}"#, to: socket)
+            #expect(receive(socket)?.contains("InvalidParameter") == true)
+        }
+    }
+
+    @Test("a descriptor arrives as one of the same file, and a client that takes no descriptors does no harm")
+    func descriptor() throws {
+        var ends: [CInt] = [-1, -1]
+        try retrying("pipe") { pipe(&ends) }
+        let (reader, writer) = (ends[0], ends[1])
+        defer { for end in ends { close(end) } }
+        try serving(descriptor: reader) { directory in
+            let client = ControlClient(runtimeDirectory: directory)
+            let copy = try client.openNamespace("eth0")
+            #expect(copy.rawValue != reader)
+            _ = Glibc.write(writer, "x", 1)
+            var octet: UInt8 = 0
+            #expect(read(copy.rawValue, &octet, 1) == 1 && octet == UInt8(ascii: "x"))
+
+            let plain = try connect(directory)
+            write(#"{"method":"org.clatagent.OpenNamespace","parameters":{"interface":"eth0"}}"#, to: plain)
+            #expect(receive(plain) == #"{"parameters":{}}"#)
+            #expect(try client.status().pid == 7)
         }
     }
 
@@ -255,7 +324,8 @@ struct TextTests {
             .running(.wellKnown), .starting(.addAddress), .notSelected, .disabled,
             .unsuitable(.other, kind: "wireguard"),
             .enslaved,
-            .down, .noCarrier, .noAdvertisement, .noPREF64, .noUsablePrefix, .noRouter, .nativeIPv4, .addressesTaken,
+            .down, .noCarrier, .noAdvertisement, .noPREF64, .noPREF64InDNS, .resolversSilent,
+            .noUsablePrefix, .noRouter, .nativeIPv4, .addressesTaken,
             .duplicateAddress(tries: 3), .failed(.addAddress, "x"), .gone, .stopping,
         ]
         #expect(Set(reasons.map(\.code)).count == reasons.count)

@@ -112,6 +112,16 @@ struct World {
     var steps: [Step] = []
     /// Every solicitation: when.
     var solicitations: [BootInstant] = []
+    /// Every question to a resolver.
+    var questions: [DNSQuestion] = []
+    /// What a resolver answers at once; nil is never.
+    var resolve: (DNSQuestion) -> DNSOutcome? = { _ in nil }
+    /// What the files of the system hold.
+    var systemResolvers: (servers: [IPv6Address], source: ResolverSource) = ([], .resolvConf)
+    /// How often they were looked through.
+    var searches = 0
+    /// Every change of the PREF64, in words.
+    var choices: [String] = []
     var isFinished = false
     /// What DAD says of a new address, after a moment; nil leaves it tentative.
     var dad: (IPv6Address) -> AddressPhase? = { _ in .preferred }
@@ -140,6 +150,15 @@ struct World {
                 case .solicit(let uplink):
                     solicitations.append(now)
                     queue.append(.solicited(uplink: uplink, jitter: 0))
+                case .ask(let question, let uplink):
+                    questions.append(question)
+                    if let outcome = resolve(question) {
+                        queue.append(.answered(outcome, question, uplink: uplink, jitter: 0))
+                    }
+                case .findResolvers(let uplink):
+                    searches += 1
+                    queue.append(.resolvers(systemResolvers.servers, systemResolvers.source, uplink: uplink))
+                case .chose(let choice, let before, _): choices.append(Choice.change(from: before, to: choice))
                 case .report: break
                 case .finish: isFinished = true
                 }

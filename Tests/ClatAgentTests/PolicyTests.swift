@@ -139,4 +139,16 @@ struct PolicyTests {
         try world.happen(.configure(Configuration()))
         #expect(world.uplink(2)?.reason.state == .on)
     }
+
+    @Test("the routers are asked when an interface is to be served that was not before")
+    func asked() throws {
+        var off = Configuration()
+        off.interfaces = ["wlan*"]
+        var world = World(off)
+        try world.happen(.link(ethernet(2)))
+        try world.pass(.seconds(60))
+        #expect(world.solicitations.isEmpty)
+        try world.happen(.configure(Configuration()))
+        #expect(world.solicitations == [world.now])
+    }
 }

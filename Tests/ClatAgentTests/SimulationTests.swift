@@ -245,7 +245,8 @@ struct Simulation {
                 try require(
                     !routes.contains { !$0.isIPv6 && $0.index == index }, "\(index): on beside native IPv4")
                 let entries = machine?.knowledge.pref64s.entries ?? []
-                try require(entries.contains { $0.expires > world.now }, "\(index): on without a PREF64")
+                try require(
+                    entries.contains { $0.expires.map { $0 > world.now } ?? true }, "\(index): on without a PREF64")
                 try require(
                     [.on, .starting].contains(machine?.reason.state),
                     "\(index): a route while \(String(describing: machine?.reason))")

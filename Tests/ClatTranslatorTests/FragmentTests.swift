@@ -88,6 +88,9 @@ struct FragmentTests {
         echo = echo.icmp(129, 0, [0, 1, 0, 2], pattern(1400))
         let reply = inbound { $0.identification = 7 }.icmp(0, 0, [0, 1, 0, 2], pattern(1400))
         #expect(bench.hex(echo.octets) == hex(reply.octets))
+        var empty = V6(next: 44)
+        empty.extensions = V6.fragment(200, identification: 8)
+        #expect(bench.hex(empty.octets) == hex(inbound { ($0.number, $0.identification) = (200, 8) }.octets))
         let datagram = V6().udp(pattern(1300))
         #expect(
             bench.hex(V6().piece(datagram, 0..<1308, identification: 9))
@@ -142,6 +145,7 @@ struct FragmentTests {
         let translated = outbound().udp(pattern(4000))
         var input = V4(identification: 5, more: more, offset: offset)
         input.payload = Array(whole[offset..<offset + 1480])
+        if offset > 0 { #expect(bench.packets(V4(identification: 5).piece(whole, 0..<1448)).count == 1) }
         let output = bench.packets(input.octets)
         #expect(output.count == 2)
         let expected = [offset..<offset + 1448, offset + 1448..<offset + 1480].map { range in
@@ -225,17 +229,53 @@ struct ReassemblyTests {
         #expect(output.map { $0.count }.max() == 1496)
     }
 
-    @Test("A fragmented UDP packet without checksum gets one")
-    func zeroChecksum() {
+    @Test("A fragmented UDP packet without checksum gets one, in whatever order it comes", arguments: orders)
+    func zeroChecksum(order: [Int]) {
         var bench = Bench()
         let input = V4(identification: 0xbeef)
         var whole = input.udp(pattern(2992))
         put(0, 6, &whole)
         var output: [[UInt8]] = []
-        for range in [0..<1480, 1480..<2960, 2960..<3000] { output += bench.packets(input.piece(whole, range)) }
+        for index in order { output += bench.packets(input.piece(whole, Self.pieces[index].clamped(to: 0..<3000))) }
         let translated = outbound().udp(pattern(2992))
         let ranges = [0..<1448, 1448..<2896, 2896..<3000]
         #expect(output.map(hex) == ranges.map { hex(outbound().piece(translated, $0, identification: 0xbeef)) })
+        #expect(bench.drops == [:])
+    }
+
+    @Test("UDP fragments before their first one wait for it, then leave together", arguments: orders)
+    func firstIsLate(order: [Int]) {
+        var bench = Bench()
+        let input = V4(identification: 0xbeef)
+        let whole = input.udp(pattern(3000))
+        var output: [[UInt8]] = []
+        for (place, index) in order.enumerated() {
+            output += bench.packets(input.piece(whole, Self.pieces[index]))
+            #expect(output.count == (order[0] == 0 ? place + 1 : place == 2 ? 3 : 0))
+        }
+        let translated = outbound().udp(pattern(3000))
+        let leaving = order[0] == 0 ? order : [0, 1, 2]
+        #expect(
+            output.map(hex)
+                == leaving.map { hex(outbound().piece(translated, Self.pieces[$0], identification: 0xbeef)) })
+        #expect(bench.counters.snapshot().reassembled == (order[0] == 0 ? 0 : 1))
+        #expect(bench.drops == [:])
+    }
+
+    @Test("For 30 seconds it is known that a first UDP fragment has passed, and of the last 128 packets")
+    func passedFirsts() {
+        var bench = Bench()
+        func piece(_ identification: Int, _ range: Range<Int>) -> [UInt8] {
+            let input = V4(identification: identification)
+            return input.piece(input.udp(pattern(100)), range)
+        }
+        for identification in 0...128 { #expect(bench.packets(piece(identification, 0..<64)).count == 1) }
+        #expect(bench.packets(piece(0, 64..<108)) == [])
+        bench.now += Reassembler.timeout - 1
+        #expect(bench.packets(piece(1, 64..<108)).count == 1)
+        #expect(bench.packets(piece(128, 64..<108)).count == 1)
+        bench.now += 1
+        #expect(bench.packets(piece(128, 64..<108)) == [])
     }
 
     @Test(
@@ -260,7 +300,8 @@ struct ReassemblyTests {
     }
 
     static let overlaps: [(name: String, pieces: [Range<Int>])] = [
-        ("the same again", [0..<16, 0..<16, 16..<24]), ("by one unit", [0..<16, 8..<24]),
+        ("by one unit", [0..<16, 8..<24]), ("within another", [0..<16, 8..<16]), ("around another", [8..<16, 0..<16]),
+        ("two of the same octets", [0..<8, 8..<16, 0..<16]),
         ("beyond the end", [16..<24, 24..<40]), ("two ends", [16..<24, 8..<16, 0..<8]),
     ]
 
@@ -287,6 +328,46 @@ struct ReassemblyTests {
         #expect(bench.packets(V4(number: 1).piece(whole, 0..<16)) == [])
         #expect(bench.packets(V4(number: 1).piece(whole, 16..<24)).count == 1)
         #expect(bench.drops["reassembly-timeout"] == nil)
+    }
+
+    static let three = [0..<16, 16..<24, 24..<29]
+
+    @Test("A fragment that comes again is ignored", arguments: three)
+    func duplicate(again: Range<Int>) {
+        var bench = Bench()
+        let whole = V4().icmp(8, 0, [0, 1, 0, 2], pattern(21)).payload
+        let input = V4(number: 1)
+        let others = Self.three.filter { $0 != again }
+        for range in [again, again, others[0]] { #expect(bench.packets(input.piece(whole, range)) == []) }
+        let expected = outbound().icmp(128, 0, [0, 1, 0, 2], pattern(21))
+        #expect(bench.hex(input.piece(whole, others[1])) == hex(expected.octets))
+        #expect(bench.drops == ["fragment-duplicate": 1])
+    }
+
+    @Test("A fragment in the place of another with other octets condemns its packet", arguments: three)
+    func otherOctets(place: Range<Int>) {
+        var whole = V4().icmp(8, 0, [0, 1, 0, 2], pattern(21)).payload
+        let fragment = V4(number: 1).piece(whole, place)
+        whole[place.upperBound - 1] ^= 1
+        contradict(fragment, V4(number: 1).piece(whole, place))
+    }
+
+    @Test("So does one that disagrees about being the last, or about the end", arguments: [16..<24, 24..<29])
+    func otherEnd(place: Range<Int>) {
+        let whole = V4().icmp(8, 0, [0, 1, 0, 2], pattern(21)).payload + [0, 0, 0]
+        let last = V4(number: 1).piece(Array(whole[..<place.upperBound]), place)
+        var other = V4(more: true, offset: place.lowerBound, number: 1)
+        other.payload = Array(whole[place.lowerBound..<(place.upperBound + 7) & ~7])
+        contradict(last, other.octets)
+        contradict(other.octets, last)
+    }
+
+    private func contradict(_ fragment: [UInt8], _ other: [UInt8]) {
+        var bench = Bench()
+        let whole = V4().icmp(8, 0, [0, 1, 0, 2], pattern(21)).payload
+        for packet in [fragment, other] { #expect(bench.packets(packet) == []) }
+        for range in Self.three { #expect(bench.packets(V4(number: 1).piece(whole, range)) == []) }
+        #expect(bench.drops == ["reassembly-overlap": 4])
     }
 
     @Test("Fragments wait for 30 seconds")
@@ -349,6 +430,7 @@ struct ReassemblyTests {
     func others() {
         var bench = Bench()
         var whole = V4().udp(pattern(1600))
+        #expect(bench.packets(V4(identification: 2).piece(whole, 0..<800)).count == 1)
         put(0, 6, &whole)
         _ = bench.packets(V4(identification: 1).piece(whole, 0..<800))
         #expect(bench.packets(V4(identification: 2).piece(whole, 800..<1608)).count == 1)

@@ -43,6 +43,29 @@ struct OutboundTests {
         #expect(bench.drops == [:])
     }
 
+    @Test("DCCP and UDP-Lite pass too where they end before their checksum", arguments: [33, 136] as [UInt8], 0..<8)
+    func truncated(number: UInt8, size: Int) {
+        var bench = Bench()
+        #expect(
+            bench.hex(V4(number: number, payload: pattern(size)).octets)
+                == hex(outbound { ($0.next, $0.payload) = (number, pattern(size)) }.octets))
+        #expect(
+            bench.hex(V6(next: number, payload: pattern(size)).octets)
+                == hex(inbound { ($0.number, $0.payload) = (number, pattern(size)) }.octets))
+    }
+
+    @Test("A first fragment of DCCP with no more than its checksum has that adapted")
+    func firstOfDCCP() {
+        var mapping = Mapping.standard
+        mapping.ipv6 = .text("2001:db8:1:2:a1b2:c3d4:e5f6:718")
+        var bench = Bench(.init(mappings: [mapping], ipv6MTU: 1500))
+        let input = V4(number: 33)
+        let output = outbound { ($0.source, $0.next) = (mapping.ipv6, 33) }
+        #expect(
+            bench.hex(input.piece(input.checksummed(pattern(40), 33, at: 6), 0..<8))
+                == hex(output.piece(output.checksummed(pattern(40), 33, at: 6), 0..<8, identification: 0x1234)))
+    }
+
     @Test(
         "Traffic class is TOS, ECN too, or zero if switched off; the flow label is zero", arguments: [0, 0xb8, 0xff, 3])
     func trafficClass(tos: UInt8) {

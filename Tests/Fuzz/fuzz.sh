@@ -12,7 +12,7 @@ flags="-O -swift-version 6 -enable-upcoming-feature InternalImportsByDefault -Xc
 cd "$work"
 swiftc $flags -parse-as-library -emit-module -emit-library -static -module-name ClatBase -o libClatBase.a "$sources"/ClatBase/*.swift
 pure=$(find "$sources/ClatTranslator" -maxdepth 1 -name '*.swift' \
-	! -name 'TUN*' ! -name 'Engine*' ! -name 'BPF*' ! -name 'Steering*')
+	! -name 'TUN*' ! -name '*Engine*' ! -name 'BPF*' ! -name 'Steering*')
 # shellcheck disable=SC2086
 swiftc $flags -wmo -parse-as-library -sanitize=fuzzer,address -assert-config Debug -module-name ClatTranslator -I . \
 	$pure "$here/Fuzz.swift" -L . -lClatBase -o fuzz-translator

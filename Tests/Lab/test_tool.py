@@ -2,9 +2,10 @@
 
 import json
 import os
-import pathlib
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 
@@ -116,13 +117,14 @@ def test_monitor_shows_what_happens(served):
     lab, running = served
     words = [agent.binary(), "monitor", "--json", "--runtime-dir", running.runtime_directory]
     with lab.laptop.popen(words, stdout=subprocess.PIPE) as monitor:
+        def next_of(kind):
+            return next(event for event in map(json.loads, monitor.stdout) if event["kind"] == kind)
         first = json.loads(monitor.stdout.readline())
         assert (first["interface"], first["kind"], first["state"]) == ("eth0", "state", "on")
         lab.laptop.ip("link set eth0 down")
-        down = json.loads(monitor.stdout.readline())
+        down = next_of("state")
         assert (down["code"], down["state"]) == ("down", "off") and "bring it up" in down["text"]
-        steps = [json.loads(monitor.stdout.readline()) for _ in range(3)]
-        assert {event["kind"] for event in steps} == {"step"}
+        assert next_of("step")["text"] == "take the host's IPv4 default route away"
         lab.laptop.ip("link set eth0 up")
         for line in monitor.stdout:
             if json.loads(line).get("state") == "on":
@@ -166,3 +168,237 @@ def test_a_configuration_is_checked_obeyed_and_read_anew(lab):
     namespace.wait_until(lambda: "the configuration stays as it was" in running.log, what="the refusal")
     assert running.interface()["metric"] == 77
     assert running.stop() == 0
+
+
+def matches(schema, value, where="status"):
+    """Checks a value against the part of JSON Schema that ours uses; a schema that uses more is an error of ours."""
+    known = {"$schema", "title", "description", "type", "required", "additionalProperties", "properties", "items", "enum",
+             "minimum"}
+    assert set(schema) <= known, where
+    kinds = {"object": dict, "array": list, "string": str, "integer": int}
+    if "type" in schema:
+        assert isinstance(value, kinds[schema["type"]]) and not isinstance(value, bool), where
+    assert value in schema.get("enum", [value]), where
+    assert not isinstance(value, int) or value >= schema.get("minimum", value), where
+    if isinstance(value, list):
+        for item in value:
+            matches(schema["items"], item, where + "[]")
+    if isinstance(value, dict):
+        assert set(schema.get("required", [])) <= set(value), where
+        for key, item in value.items():
+            known = schema.get("properties", {}).get(key, schema["additionalProperties"])
+            assert known, f"{where}.{key} is not in the schema"
+            matches(known, item, f"{where}.{key}")
+
+
+def test_the_json_is_what_its_schema_says(served):
+    lab, running = served
+    schema = json.loads((agent.REPOSITORY / "docs/status.schema.json").read_text())
+    status = running.status()
+    matches(schema, status)
+    entry = schema["properties"]["interfaces"]["items"]["properties"]
+    missing = set(entry) - set(status["interfaces"][0])
+    assert missing <= {"uplinkNote", "pref64Resolver"}, "where IPv4 is on, all else is there"
+
+
+def test_status_for_people_bars_and_scripts(served):
+    lab, running = served
+    assert command(lab, running, "status", "--short").stdout == "eth0 on\n"
+    text = command(lab, running, "status", "eth0").stdout
+    assert text.startswith("eth0: IPv4 works through the NAT64") and "\033" not in text
+    assert all(len(line) <= 80 for line in text.splitlines())
+    unknown = command(lab, running, "status", "eth9")
+    assert unknown.returncode == 2 and "it knows: eth0" in unknown.stderr
+    # On a terminal there are colours, unless NO_COLOR says otherwise; --watch draws again and again.
+    def on_a_terminal(*words, environment=None):
+        ours, theirs = os.openpty()
+        with lab.laptop.popen(
+                [agent.binary(), "status", "--runtime-dir", running.runtime_directory, *words], stdout=theirs,
+                env=os.environ | (environment or {})) as process:
+            os.close(theirs)
+            output = b""
+            while output.count(b"eth0") < 2 + 4 * ("--watch" in words):
+                output += os.read(ours, 4096)
+            process.terminate()
+        os.close(ours)
+        return output
+    assert b"\033[1;32meth0\033[0m: IPv4" in on_a_terminal()
+    assert b"\033" not in on_a_terminal(environment={"NO_COLOR": "1"})
+    assert on_a_terminal("--watch").count(b"\033[H") >= 2
+
+
+def test_metrics_go_to_prometheus(served):
+    lab, running = served
+    lab.laptop.run(["ping", "-c3", "-i0.2", lab.SERVER], check=True)
+    file = lab.directory / "metrics" / "clat.prom"
+    assert command(lab, running, "metrics", "--textfile", file).returncode == 73
+    file.parent.mkdir()
+    command(lab, running, "metrics", "--textfile", file, check=True)
+    assert [entry.name for entry in file.parent.iterdir()] == ["clat.prom"]
+    lines = file.read_text().splitlines()
+    assert lines[-1] == "# EOF"
+    packets = {line.split()[0]: int(line.split()[1]) for line in lines if line.startswith("clat_packets_total")}
+    assert packets['clat_packets_total{direction="out",interface="eth0"}'] >= 3
+    assert packets['clat_packets_total{direction="in",interface="eth0"}'] >= 3
+
+
+def test_disable_and_enable(lab):
+    state = lab.directory / "state"
+    arguments = ("--interface", "eth0", "--state-dir", state)
+    running = lab.agent(*arguments)
+    running.wait_for("on")
+    command(lab, running, "disable", "eth0", check=True)
+    off = running.wait_for("off")
+    assert off["reason"]["code"] == "disabled" and "clat-agent enable" in off["reason"]["sentence"]
+    assert lab.laptop.run(["ip", "-4", "route"]).stdout == ""
+    command(lab, running, "enable", "eth0", check=True)
+    running.wait_for("on")
+    assert command(lab, running, "enable", "eth9").returncode == 2
+
+    command(lab, running, "disable", "eth0", "--lasting", check=True)
+    running.stop()
+    running = lab.agent(*arguments)
+    assert running.wait_for("off")["reason"]["code"] == "disabled"
+    command(lab, running, "enable", "eth0", "--lasting", check=True)
+    running.wait_for("on")
+    running.stop()
+    running = lab.agent(*arguments)
+    running.wait_for("on")
+
+
+def test_exec_runs_in_the_namespace(served):
+    lab, running = served
+    out = command(lab, running, "exec", "eth0", "--", "ip", "-br", "link", check=True).stdout
+    assert "clat-uplink" in out and "clat-host" in out and "clat-eth0" not in out
+    assert command(lab, running, "exec", "eth0", "--", "sh", "-c", "exit 7").returncode == 7
+    assert command(lab, running, "exec", "eth0", "--", "/nonexistent").returncode == 127
+    assert command(lab, running, "exec", "eth9", "--", "true").returncode == 2
+
+
+def test_capture_holds_both_sides_of_the_translator(served):
+    lab, running = served
+    file = lab.directory / "clat.pcapng"
+    words = [agent.binary(), "capture", "eth0", "--runtime-dir", running.runtime_directory, "--output", file]
+    with lab.laptop.popen(words, stderr=subprocess.PIPE) as recorder:
+        assert "capturing" in recorder.stderr.readline()
+        lab.laptop.run(["ping", "-c2", "-i0.2", lab.SERVER], check=True)
+        recorder.send_signal(signal.SIGINT)
+        said = recorder.stderr.read()
+        assert recorder.wait(10) == 0 and " packets captured, 0 lost" in said
+    def lines(expression):
+        return lab.laptop.run(["tcpdump", "-nr", file, expression], check=True).stdout.splitlines()
+    assert len(lines("icmp[0] == 8")) == 2 and len(lines("icmp[0] == 0")) == 2
+    assert len(lines("icmp6[0] == 128")) == 2 and len(lines("icmp6[0] == 129")) == 2
+    assert f"> {lab.SERVER}: ICMP echo request" in lines("icmp[0] == 8")[0]
+
+    words = words[:-2] + ["--seconds", "1"]
+    assert lab.laptop.run(words, stdout=subprocess.DEVNULL).returncode == 0
+    assert lab.laptop.run(words[:-2] + ["--output", "/nonexistent/x"]).returncode == 73
+
+
+def manual(name):
+    """A manual page as a reader sees it, without what makes bold."""
+    page = subprocess.run(["man", "--warnings", "-l", agent.REPOSITORY / "docs/man" / name], capture_output=True, text=True,
+                          check=True, env=os.environ | {"MANWIDTH": "100", "MAN_KEEP_FORMATTING": "", "LC_ALL": "C.UTF-8"})
+    assert page.stderr == "", "the page has faults"
+    return re.sub(".\b", "", page.stdout)
+
+
+@pytest.mark.skipif(not shutil.which("man") or not shutil.which("groff"), reason="no man and groff here")
+def test_the_manual_knows_every_command_and_option_and_no_other():
+    dump = json.loads(subprocess.run([agent.binary(), "--experimental-dump-help"], capture_output=True, check=True).stdout)
+    options, commands = set(), set()
+    def walk(command):
+        for argument in command.get("arguments", []):
+            options.update(name["name"] for name in argument.get("names") or [] if name["kind"] == "long")
+        for child in command.get("subcommands", []):
+            if child["commandName"] != "help":
+                commands.add(child["commandName"])
+                walk(child)
+                assert "Example" in (child.get("discussion") or "Example" if child.get("subcommands") else child["discussion"])
+    walk(dump["command"])
+    text = manual("clat-agent.8")
+    told = set(re.findall(r"--([a-z][a-z0-9-]*)", text))
+    assert told - {"now"} == options - {"version"}, "of systemctl enable --now no more than that"
+    assert all(re.search(rf"^ +{command}\b|clat-agent {command}\b|[ |]{command}\b", text, re.M) for command in commands)
+
+
+@pytest.mark.skipif(not shutil.which("man") or not shutil.which("groff"), reason="no man and groff here")
+def test_the_manual_knows_every_key_and_no_other(tmp_path):
+    # The agent itself tells which keys there are.
+    (tmp_path / "top.toml").write_text("x-y-z = 1\n[[interface]]\nname = 'a'\nx-y-z = 1\n")
+    said = subprocess.run([agent.binary(), "config", "check", tmp_path / "top.toml"], capture_output=True, text=True).stderr
+    keys = set(re.findall(r"[a-z0-9-]+", " ".join(re.findall(r"allowed here: (.*)", said))))
+    told = set(re.findall(r"^ {5}([a-z0-9-]+)(?: = .*)?$", manual("clat-agent.toml.5"), re.M))
+    assert told == keys
+    example = re.search(r"\.Bd.*?\n(.*?)\.Ed", (agent.REPOSITORY / "docs/man/clat-agent.toml.5").read_text(), re.S)[1]
+    (tmp_path / "good.toml").write_text(example)
+    subprocess.run([agent.binary(), "config", "check", tmp_path / "good.toml"], check=True)
+
+
+def test_the_service_manager_is_told(lab):
+    inbox = lab.directory / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(inbox))
+        manager.settimeout(20)
+        os.environ |= {"NOTIFY_SOCKET": str(inbox), "WATCHDOG_USEC": "400000"}
+        try:
+            running = lab.agent()
+        finally:
+            del os.environ["NOTIFY_SOCKET"], os.environ["WATCHDOG_USEC"]
+        heard = []
+        def until(word):
+            while word not in heard:
+                heard.append(manager.recv(4096).decode())
+        until("READY=1")
+        until("STATUS=eth0 on")
+        for _ in range(3):
+            heard.clear()
+            until("WATCHDOG=1")
+        running.process.send_signal(signal.SIGTERM)
+        until("STOPPING=1")
+        assert running.wait() == 0
+
+
+def test_it_needs_three_capabilities_and_no_root(lab):
+    os.chmod(lab.directory, 0o755)
+    for name in ("agent-1", "state"):
+        (lab.directory / name).mkdir()
+        os.chown(lab.directory / name, 65534, 65534)
+    granted = "-all,+net_admin,+net_raw,+sys_admin"
+    running = lab.agent("--interface", "eth0", "--state-dir", lab.directory / "state", wrapper=[
+        "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", f"--inh-caps={granted}", f"--ambient-caps={granted}",
+        f"--bounding-set={granted}", "--no-new-privs"])
+    running.wait_for("on")
+    assert "1 received" in lab.laptop.run(["ping", "-c1", "-W5", lab.SERVER]).stdout
+    assert (lab.directory / "state/secret").stat().st_uid == 65534
+    assert running.stop() == 0
+
+
+def make(*words):
+    """make, with the binary under test as the one that was built."""
+    return subprocess.run(["make", "-s", "-C", agent.REPOSITORY, f"CLAT_AGENT={agent.binary()}", *words],
+                          capture_output=True, text=True, check=True)
+
+
+def test_install_and_uninstall(tmp_path):
+    make("install", f"DESTDIR={tmp_path}", "PREFIX=/opt/clat")
+    files = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if not path.is_dir()}
+    assert {"opt/clat/sbin/clat-agent", "opt/clat/share/man/man8/clat-agent.8"} < files
+    unit = (tmp_path / "opt/clat/lib/systemd/system/clat-agent.service").read_text()
+    assert "ExecStart=/opt/clat/sbin/clat-agent run\n" in unit and "@" not in unit
+    completion = tmp_path / "opt/clat/share/bash-completion/completions/clat-agent"
+    words = subprocess.run(["bash", "-c", f". {completion}; complete -p clat-agent"], capture_output=True, text=True, check=True)
+    assert "clat-agent" in words.stdout
+    make("uninstall", f"DESTDIR={tmp_path}", "PREFIX=/opt/clat")
+    assert [path for path in tmp_path.rglob("*") if not path.is_dir()] == []
+
+
+@pytest.mark.skipif(not shutil.which("lintian") or not shutil.which("dpkg-shlibdeps"), reason="no lintian, dpkg-dev here")
+def test_the_debian_package_is_in_order():
+    if "libswiftCore" in subprocess.run(["readelf", "-d", agent.binary()], capture_output=True, text=True).stdout:
+        pytest.skip("the binary needs Swift at run time: this is not a release build")
+    make("deb")
+    package, = (agent.REPOSITORY / ".build-deb").glob("*.deb")
+    lint = subprocess.run(["lintian", "--fail-on", "error,warning", package], capture_output=True, text=True)
+    assert lint.returncode == 0, lint.stdout

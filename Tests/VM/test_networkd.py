@@ -41,7 +41,7 @@ class Networkd:
     def manages(self, interface):
         return "unmanaged" not in guest.run("networkctl", "--no-pager", "--no-legend", "list", interface)
 
-    def poke(self):
+    def poke(self, lab):
         guest.run("networkctl", "reconfigure", UPLINK)
 
     def hook(self):

@@ -51,7 +51,7 @@ extension LinkPolicy {
             }
         return [
             (.nativeIPv4, nativeIPv4.rawValue), (.pref64, pref64?.description ?? "what the network announces"),
-            (.ipv4Address, ipv4Address?.description ?? "auto"), (.ipv6Address, ipv6),
+            (.dns, "\(usesDNS)"), (.ipv4Address, ipv4Address?.description ?? "auto"), (.ipv6Address, ipv6),
             (.mtu, mtu.map(String.init) ?? "that of the link"), (.metric, metric.map(String.init) ?? "automatic"),
             (.ttl, ttl.rawValue), (.nodeIdentification, "\(nodeIdentification)"),
         ]

@@ -9,6 +9,7 @@ enum ConfigurationKey: String, CaseIterable {
     case name
     case nativeIPv4 = "native-ipv4"
     case pref64
+    case dns
     case ipv4Address = "ipv4-address"
     case ipv6Address = "ipv6-address"
     case mtu
@@ -39,7 +40,7 @@ enum ConfigurationKey: String, CaseIterable {
         switch self {
         case .interfaces, .exclude: #"a list of interface names or patterns, such as ["wlan0", "en*"]"#
         case .logLevel: "one of " + Self.list(LogLevel.allCases.map(\.rawValue))
-        case .optimisticDAD, .nodeIdentification: "true or false"
+        case .optimisticDAD, .dns, .nodeIdentification: "true or false"
         case .datapath: "one of " + Self.list(Datapath.allCases.map(\.rawValue))
         case .interface: "sections that begin with [[interface]]"
         case .name: #"an interface name or a pattern, such as "wlan*""#

@@ -24,6 +24,10 @@ public struct ControlClient {
                 "the agent knows no interface \(parameters["interface"] ?? ""); see: clat-agent status"
             case .refused(ServiceInterface.permissionDenied, _):
                 "only root may ask the agent for that; try again with sudo"
+            case .refused(ControlInterface.noNamespace, let parameters):
+                "\(parameters["interface"] ?? "") has no CLAT now; why, tells: clat-agent status"
+            case .refused(ControlInterface.notLasting, let parameters):
+                "it holds until the agent ends, and cannot be kept for the next start: \(parameters["cause"] ?? "")"
             case .refused(let error, _): "the clat-agent refuses: \(error)"
             case .protocolViolation(let text): "the clat-agent's answer cannot be read: \(text)"
             }
@@ -42,9 +46,33 @@ public struct ControlClient {
         try call(ControlInterface.status)
     }
 
+    /// Tells the agent which resolvers an interface has, as text.
+    public func setResolvers(_ servers: [String], of interface: String) throws(Failure) {
+        let _: Varlink.None = try call(
+            ControlInterface.setResolvers, ControlInterface.Resolvers(interface: interface, servers: servers))
+    }
+
     /// Asks the agent to solicit the routers of an interface anew.
     public func renew(_ interface: String) throws(Failure) {
         let _: Varlink.None = try call(ControlInterface.renew, Varlink.OneInterface(interface: interface))
+    }
+
+    /// Switches the CLAT of an interface on or off, until the agent ends or, if lasting, until told otherwise.
+    public func set(_ interface: String, enabled: Bool, lasting: Bool) throws(Failure) {
+        let method = enabled ? ControlInterface.enable : ControlInterface.disable
+        let _: Varlink.None = try call(method, Varlink.Switch(interface: interface, lasting: lasting))
+    }
+
+    /// The network namespace of an interface's CLAT, to be entered by setns(2).
+    public func openNamespace(_ interface: String) throws(Failure) -> OwnedDescriptor {
+        var connection = try connect(limit: 5)
+        try send(
+            ControlInterface.openNamespace, Varlink.OneInterface(interface: interface), more: nil, over: connection)
+        let _: Varlink.None = try receive(over: &connection)
+        guard let descriptor = connection.takeDescriptor() else {
+            throw .protocolViolation("it came without a descriptor")
+        }
+        return descriptor
     }
 
     /// Hands over every event until the agent ends, or `body` answers false.

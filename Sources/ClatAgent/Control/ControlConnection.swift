@@ -7,6 +7,7 @@ struct ControlConnection: ~Copyable {
     private let socket: OwnedDescriptor
     private let path: String
     private var buffer: [UInt8] = []
+    private var descriptor: OwnedDescriptor?
 
     /// Connects; every call and reply may then take `limit` seconds, or any time.
     init(path: String, limit: Int?) throws(SystemError) {
@@ -34,6 +35,9 @@ struct ControlConnection: ~Copyable {
         }
     }
 
+    /// The descriptor that came with a reply, once.
+    mutating func takeDescriptor() -> OwnedDescriptor? { descriptor.take() }
+
     /// The next reply, without its final octet 0.
     mutating func receive() throws(SystemError) -> [UInt8] {
         let fd = socket.rawValue
@@ -44,7 +48,11 @@ struct ControlConnection: ~Copyable {
                 buffer.removeFirst(end + 1)
                 return reply
             }
-            let count = try retrying("receive from \(path)") { recv(fd, &chunk, chunk.count, 0) }
+            var received: CInt = -1
+            let count = try retrying("receive from \(path)") {
+                DescriptorPassing.receive(into: &chunk, descriptor: &received, from: fd)
+            }
+            if received >= 0 { descriptor = OwnedDescriptor(adopting: received) }
             guard count > 0 else { throw SystemError(call: "receive from \(path)", code: ECONNRESET) }
             buffer += chunk[..<count]
         }

@@ -42,6 +42,8 @@ final class ControlServer {
         case reply([UInt8])
         /// These replies, and from now on whatever is published.
         case subscribe(first: [UInt8])
+        /// One whole reply, and with it a copy of a descriptor.
+        case descriptor(CInt, with: [UInt8])
     }
 
     private let reactor: Reactor
@@ -144,6 +146,10 @@ final class ControlServer {
             case .subscribe(let first):
                 client.output += first
                 client.isSubscribed = true
+            case .descriptor(let descriptor, let reply):
+                // Descriptors go with their reply, so what waits must be gone. That is so for all who read what they ask for.
+                guard client.output.isEmpty, DescriptorPassing.send(reply, with: descriptor, to: client.socket.rawValue)
+                else { return drop(client) }
             }
             guard client.output.count <= Self.maximumWaiting else { return drop(client) }
         }

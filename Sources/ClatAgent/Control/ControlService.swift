@@ -1,3 +1,4 @@
+import CLinux
 import ClatBase
 import Glibc
 
@@ -7,6 +8,14 @@ protocol ControlTarget: AnyObject {
     var status: AgentStatus { get }
     /// Asks the routers anew; false where there is no such interface.
     func renew(_ interface: String) -> Bool
+    /// Takes in the resolvers of a link; false where there is no such interface.
+    func setResolvers(_ servers: [IPv6Address], of interface: String) -> Bool
+    /// Whether there is such an interface.
+    func knows(_ interface: String) -> Bool
+    /// Switches an interface on or off, lasting or until the agent ends.
+    func set(_ interface: String, enabled: Bool, lasting: Bool) throws(SystemError)
+    /// A descriptor of the namespace of an interface's CLAT, if it has one. It stays the agent's.
+    func namespaceDescriptor(of interface: String) -> CInt?
 }
 
 /// Answers varlink calls, and tells who monitors of events.
@@ -49,19 +58,48 @@ final class ControlService {
             guard request.wantsMore else { return .reply(Varlink.refusal(ServiceInterface.expectedMore)) }
             return .subscribe(first: target.status.interfaces.flatMap { reply(AgentEvent($0, time: wallClock)) })
         case ControlInterface.renew:
-            return changing(request) { target.renew($0) }
+            return changing(request) { .reply(target.renew($0) ? Varlink.reply(Varlink.None()) : unknown($0)) }
+        case ControlInterface.setResolvers:
+            guard
+                let call = try? Varlink.decode(
+                    Varlink.Call<ControlInterface.Resolvers>.self, from: request.message),
+                let servers = call.parameters?.servers
+            else { return .reply(Varlink.refusal(ServiceInterface.invalidParameter, ["parameter": "servers"])) }
+            return changing(request) { name in
+                let isKnown = target.setResolvers(servers.compactMap(SystemResolvers.address), of: name)
+                return .reply(isKnown ? Varlink.reply(Varlink.None()) : unknown(name))
+            }
+        case ControlInterface.enable, ControlInterface.disable:
+            let lasting = try? Varlink.decode(Varlink.Call<Varlink.Switch>.self, from: request.message)
+            return changing(request) { name in
+                guard target.knows(name) else { return .reply(unknown(name)) }
+                do throws(SystemError) {
+                    try target.set(
+                        name, enabled: request.method == ControlInterface.enable,
+                        lasting: lasting?.parameters?.lasting == true)
+                } catch {
+                    return .reply(Varlink.refusal(ControlInterface.notLasting, ["cause": "\(error)"]))
+                }
+                return .reply(Varlink.reply(Varlink.None()))
+            }
+        case ControlInterface.openNamespace:
+            return changing(request) { name in
+                guard target.knows(name) else { return .reply(unknown(name)) }
+                guard let descriptor = target.namespaceDescriptor(of: name) else {
+                    return .reply(Varlink.refusal(ControlInterface.noNamespace, ["interface": name]))
+                }
+                return .descriptor(descriptor, with: Varlink.reply(Varlink.None()))
+            }
         default: return .reply(notFound(request.method))
         }
     }
 
-    /// A change that root alone may make to one network interface; `change` is false where there is no such interface.
+    /// What root alone may do with one network interface.
     private static func changing(
-        _ request: ControlServer.Request, _ change: (String) -> Bool
+        _ request: ControlServer.Request, _ body: (String) -> ControlServer.Answer
     ) -> ControlServer.Answer {
         guard request.isPrivileged else { return .reply(Varlink.refusal(ServiceInterface.permissionDenied)) }
-        return aboutInterface(request) { name in
-            .reply(change(name) ? Varlink.reply(Varlink.None()) : unknown(name))
-        }
+        return aboutInterface(request, body)
     }
 
     private static func aboutInterface(

@@ -7,21 +7,26 @@ extension InterfaceStatus {
         guard let uplink = machine.uplink else { return nil }
         func seconds(until instant: BootInstant) -> Int { Int((instant - now) / .seconds(1)) }
         let mapping = machine.standing.translator?.mappings.first
-        let told = machine.knowledge.pref64s.choose(current: mapping?.pref64)
-        let entry = mapping == nil || told?.prefix == mapping?.pref64 ? told : nil
+        let entry = mapping == nil || machine.entry?.prefix == mapping?.pref64 ? machine.entry : nil
         let address = mapping?.ipv6 ?? machine.standing.addresses.keys.min()
         let problems = machine.refused.map { ($0.key.rawValue, $0.value) }
         self.init(
             interface: uplink.name, state: machine.reason.state,
             reason: ReasonStatus(code: machine.reason.code, sentence: machine.reason.sentence),
             sinceSeconds: -seconds(until: machine.since), pref64: (mapping?.pref64 ?? entry?.prefix)?.description,
-            pref64Router: entry?.router.description, pref64LifetimeSeconds: entry.map { seconds(until: $0.expires) },
+            pref64Source: entry?.source.word, pref64Router: entry?.router?.description,
+            pref64Resolver: entry?.resolver?.description,
+            pref64LifetimeSeconds: entry?.expires.map { seconds(until: $0) },
             ipv4Address: (machine.standing.route?.source ?? machine.standing.ipv4s.min())?.description,
             ipv6Address: address?.description,
             ipv6AddressState: address.flatMap { machine.standing.addresses[$0]?.rawValue },
             device: machine.standing.hostLink.map { _ in uplink.hostLinkName }, mtu: machine.standing.route?.mtu,
             metric: machine.standing.route?.metric, uplinkKind: machine.standing.uplinkLink,
             uplinkNote: instance?.uplinkNote, datapath: instance?.datapath, advertisements: machine.advertisements,
-            refusedAdvertisements: Dictionary(uniqueKeysWithValues: problems), counters: instance?.counters ?? [:])
+            refusedAdvertisements: Dictionary(uniqueKeysWithValues: problems),
+            resolvers: machine.knowledge.dns.resolvers.map { ResolverStatus($0) },
+            refusedAnswers: Dictionary(
+                uniqueKeysWithValues: machine.refusedAnswers.map { ($0.key.rawValue, $0.value) }),
+            counters: instance?.counters ?? [:])
     }
 }

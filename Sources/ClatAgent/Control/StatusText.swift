@@ -1,38 +1,123 @@
 /// The status as people read it, 80 columns wide.
 public enum StatusText {
+    /// Columns of a line. What has no blank in it, as a long address, is not broken.
+    static let width = 80
+
     /// One sentence for each interface, what stands behind it indented below.
-    public static func lines(of status: AgentStatus) -> [String] {
+    public static func lines(of status: AgentStatus, coloured: Bool = false) -> [String] {
         if status.interfaces.isEmpty { return ["There is no interface that could have a CLAT."] }
-        return status.interfaces.flatMap(lines(of:))
+        return status.interfaces.flatMap { lines(of: $0, coloured: coloured) }
     }
 
-    private static func lines(of status: InterfaceStatus) -> [String] {
-        var lines = ["\(status.interface): \(status.reason.sentence) (for \(duration(status.sinceSeconds)))."]
+    /// One line for all: `wlan0 on, eth0 off (no-carrier)`; interfaces that are not to be served are left out.
+    public static func short(_ status: AgentStatus) -> String {
+        let words = status.interfaces.filter {
+            !["not-selected", "unsuitable-link", "enslaved"].contains($0.reason.code)
+        }
+        .map { entry in
+            entry.state == .on
+                ? "\(entry.interface) on" : "\(entry.interface) \(entry.state.rawValue) (\(entry.reason.code))"
+        }
+        return words.isEmpty ? "no interface" : words.joined(separator: ", ")
+    }
+
+    private static func lines(of status: InterfaceStatus, coloured: Bool) -> [String] {
+        var lines = wrapped(
+            "\(status.interface): \(status.reason.sentence) (for \(duration(status.sinceSeconds))).", indent: 4)
+        if coloured, let first = lines.first {
+            let name = status.interface
+            lines[0] = colour(status.state) + name + "\u{1b}[0m" + first.dropFirst(name.count)
+        }
         func add(_ label: String, _ value: String?) {
-            if let value { lines.append("    " + label + String(repeating: " ", count: 12 - label.count) + value) }
+            guard let value else { return }
+            let text = label + String(repeating: " ", count: max(1, 14 - label.count)) + value
+            lines += wrapped(text, indent: 14).map { "    " + $0 }
         }
         if let pref64 = status.pref64 {
             let left = status.pref64LifetimeSeconds.map { ", \(duration($0)) left" } ?? ""
-            add("PREF64", pref64 + (status.pref64Router.map { " from router \($0)" } ?? "") + left)
+            let teller =
+                status.pref64Router.map { " from router \($0)" } ?? status.pref64Resolver.map { " from resolver \($0)" }
+                ?? " from the configuration"
+            add("PREF64", pref64 + teller + left)
         }
-        add("IPv4", zip(status.ipv4Address, status.device).map { "\($0) on \($1)" })
+        add("IPv4", both(status.ipv4Address, status.device).map { "\($0) on \($1)" })
         add("IPv6", status.ipv6Address.map { $0 + (status.ipv6AddressState.map { " (\($0))" } ?? "") })
         add("carried by", status.uplinkKind.map { $0.rawValue + (status.uplinkNote.map { ": \($0)" } ?? "") })
-        add("route", zip(status.metric, status.mtu).map { "metric \($0), MTU \($1)" })
+        add("route", both(status.metric, status.mtu).map { "metric \($0), MTU \($1)" })
         add("data path", status.datapath.map { "\($0.kind) (\($0.detail))" })
-        for (name, count) in status.counters.sorted(by: { $0.key < $1.key }) where count > 0 {
-            lines.append("    \(name.replacing("-", with: " ")): \(count)")
+        if status.datapath != nil {
+            add("sent", traffic(status.counters, "out"))
+            add("received", traffic(status.counters, "in"))
         }
-        let refused = status.refusedAdvertisements.filter { $0.value > 0 }.sorted { $0.key < $1.key }
-        if !refused.isEmpty {
-            add("RAs refused", refused.map { "\($0.key) \($0.value)" }.joined(separator: ", "))
+        add("dropped", list(status.counters.filter { $0.key.hasPrefix("drop-") }) { String($0.dropFirst(5)) })
+        add("also", list(status.counters.filter { !isTraffic($0.key) }) { $0.replacing("-", with: " ") })
+        add("RAs refused", list(status.refusedAdvertisements.mapValues(UInt64.init)) { $0 })
+        for resolver in status.resolvers {
+            let place = resolver.source == .resolvConf ? " (of /etc/resolv.conf, for want of the link's own)" : ""
+            add("resolver", "\(resolver.address)\(place): \(resolver.says ?? "not asked")")
         }
+        add("DNS refused", list(status.refusedAnswers.mapValues(UInt64.init)) { $0 })
         return lines
     }
 
-    private static func zip<A, B>(_ a: A?, _ b: B?) -> (A, B)? {
+    /// `12 packets, 3.4 kB`
+    private static func traffic(_ counters: [String: UInt64], _ direction: String) -> String {
+        let packets = counters["packets-\(direction)"] ?? 0
+        return "\(packets) packet\(packets == 1 ? "" : "s"), \(size(counters["octets-\(direction)"] ?? 0))"
+    }
+
+    /// Whether a counter is one of packets and octets each way, or of drops.
+    static func isTraffic(_ name: String) -> Bool {
+        name.hasSuffix("-in") || name.hasSuffix("-out") || name.hasPrefix("drop-")
+    }
+
+    /// `name 3, other 4` of what is not zero; nil where all are.
+    private static func list(_ counts: [String: UInt64], _ name: (String) -> String) -> String? {
+        let words = counts.filter { $0.value > 0 }.sorted { $0.key < $1.key }.map { "\(name($0.key)) \($0.value)" }
+        return words.isEmpty ? nil : words.joined(separator: ", ")
+    }
+
+    private static func colour(_ state: InstanceState) -> String {
+        switch state {
+        case .on: "\u{1b}[1;32m"
+        case .starting, .suspended: "\u{1b}[1;33m"
+        case .off: "\u{1b}[1;31m"
+        }
+    }
+
+    private static func both<A, B>(_ a: A?, _ b: B?) -> (A, B)? {
         guard let a, let b else { return nil }
         return (a, b)
+    }
+
+    /// Broken at blanks; lines after the first begin with `indent` blanks.
+    static func wrapped(_ text: String, indent: Int) -> [String] {
+        var lines: [String] = []
+        var line = ""
+        // Runs of blanks, which align, stay in the first line.
+        for word in text.split(separator: " ", omittingEmptySubsequences: false) {
+            if !line.isEmpty, line.count + 1 + word.count > width - 4, line.contains(where: { $0 != " " }) {
+                lines.append(line)
+                line = String(repeating: " ", count: indent) + word
+            } else {
+                line += (line.isEmpty && lines.isEmpty ? "" : " ") + word
+            }
+        }
+        return lines + [line]
+    }
+
+    /// `999 B`, `1.2 kB`, `34.5 MB`: powers of 1000.
+    static func size(_ octets: UInt64) -> String {
+        var tenths = octets
+        var units = ["B", "kB", "MB", "GB", "TB", "PB", "EB"][...]
+        guard octets >= 1000 else { return "\(octets) B" }
+        units.removeFirst()
+        tenths = octets / 100
+        while tenths >= 10_000, units.count > 1 {
+            tenths /= 1000
+            units.removeFirst()
+        }
+        return "\(tenths / 10).\(tenths % 10) \(units.first ?? "")"
     }
 
     /// `2 d 3 h`, `5 min`, `40 s`.

@@ -33,6 +33,12 @@ enum Varlink {
         var interface: String
     }
 
+    /// The parameters of `Enable` and `Disable`.
+    struct Switch: Codable, Sendable {
+        var interface: String
+        var lasting: Bool?
+    }
+
     /// What a call is before its parameters are looked at.
     struct Head: Codable, Sendable {
         var method: String
@@ -94,14 +100,27 @@ enum ControlInterface {
     static let status = "\(name).Status"
     static let monitor = "\(name).Monitor"
     static let renew = "\(name).Renew"
+    static let enable = "\(name).Enable"
+    static let disable = "\(name).Disable"
+    static let openNamespace = "\(name).OpenNamespace"
+
+    static let setResolvers = "\(name).SetResolvers"
 
     static let unknownInterface = "\(name).UnknownInterface"
+    static let noNamespace = "\(name).NoNamespace"
+    static let notLasting = "\(name).NotLasting"
 
     /// The descriptions of both interfaces, as they are in the source tree.
     static let descriptions = [
         name: text(PackageResources.org_clatagent_varlink),
         ServiceInterface.name: text(PackageResources.org_varlink_service_varlink),
     ]
+
+    /// What `SetResolvers` is called with.
+    struct Resolvers: Codable, Sendable {
+        var interface: String
+        var servers: [String]
+    }
 
     /// The answer to `Monitor`, again and again.
     struct Monitored: Codable, Sendable {

@@ -44,6 +44,7 @@ public struct AgentMachine: Hashable, Sendable {
     private mutating func advance(_ index: Int, now: BootInstant) -> [Action] {
         guard var uplink = uplinks[index] else { return [] }
         let world = surroundings(of: index)
+        uplink.knowledge.pref64s.configure(world.policy.pref64)
         uplink.pass(now: now)
         let before = uplink.reason
         var actions: [Action] = []
@@ -58,6 +59,14 @@ public struct AgentMachine: Hashable, Sendable {
         } else if uplink.solicitation.take(now: now) {
             actions.append(.solicit(uplink: index))
         }
+        let (questions, search) = uplink.questions(world, now: now)
+        actions += questions.map { .ask($0, uplink: index) } + (search ? [.findResolvers(uplink: index)] : [])
+        let isPossible = UplinkMachine.obstacle(to: uplink.uplink, world) == nil
+        let choice = isPossible ? uplink.entry.map(Choice.init) : nil
+        if isPossible, choice != uplink.choice {
+            actions.insert(.chose(choice, insteadOf: uplink.choice, uplink: index), at: 0)
+        }
+        uplink.choice = choice
         uplinks[index] = uplink.uplink == nil && uplink.standing.isNothing && uplink.inFlight == nil ? nil : uplink
         return actions
     }
@@ -90,17 +99,22 @@ public struct AgentMachine: Hashable, Sendable {
         switch event {
         case .snapshot(let new):
             let gone = host.links.keys.filter { new.links[$0] == nil }
+            let usable = new.addresses.subtracting(new.tentative).subtracting(
+                host.addresses.subtracting(host.tentative))
             host.addresses = new.addresses
+            host.tentative = new.tentative
             host.defaultRoutes = new.defaultRoutes
             for index in gone { remove(link: index, now: now) }
             for index in new.links.keys.sorted() {
                 if let link = new.links[index] { take(link, now: now) }
             }
+            for address in usable { askAgain(because: address, now: now) }
         case .link(let link): take(link, now: now)
         case .linkGone(let index): remove(link: index, now: now)
-        case .address(let address): host.addresses.insert(address)
+        case .address(let address, let isTentative):
+            if host.take(address, isTentative: isTentative) { askAgain(because: address, now: now) }
         case .addressGone(let address):
-            host.addresses.remove(address)
+            host.drop(address)
             repair(now: now) { uplink in
                 if uplink.standing.hostLink == address.index, case .v4(let ipv4) = address.value {
                     uplink.standing.ipv4s.remove(ipv4)
@@ -123,9 +137,13 @@ public struct AgentMachine: Hashable, Sendable {
             uplinks[index]?.refused[problem, default: 0] += 1
         case .solicited(let index, let jitter):
             uplinks[index]?.solicitation.sent(now: now, jitter: jitter)
-        case .renew(let index):
-            uplinks[index]?.solicitation.start(now: now)
-            uplinks[index]?.retryAt = nil
+        case .answered(let outcome, let question, let index, let jitter):
+            uplinks[index]?.absorb(outcome, question, jitter: jitter, now: now)
+        case .resolvers(let servers, let source, let index):
+            uplinks[index]?.knowledge.tell(servers, from: source, now: now)
+        case .renew(let index): uplinks[index]?.renew(now: now)
+        case .resumed:
+            for index in uplinks.keys { uplinks[index]?.renew(now: now) }
         case .clatAddress(let address, let phase, let index):
             uplinks[index]?.absorb(address, phase, now: now)
         case .clatLink(let isModeStolen, let index):
@@ -141,7 +159,12 @@ public struct AgentMachine: Hashable, Sendable {
             uplinks[index]?.absorb(failed: step, text, now: now)
         case .translatorEnded(let text, let index):
             uplinks[index]?.fail(.failed(.startTranslator, text), now: now)
-        case .configure(let new): configuration = new
+        case .configure(let new):
+            configuration = new
+            // Nobody was asked for an interface that was not to be served.
+            for index in uplinks.keys where uplinks[index]?.reason.state == .off {
+                uplinks[index]?.solicitation.start(now: now)
+            }
         case .timer: break
         case .stop: isStopping = true
         }
@@ -183,13 +206,19 @@ public struct AgentMachine: Hashable, Sendable {
             uplink.forgetNetwork()
         } else if known?.isRunning != true || known?.hardwareAddress != link.hardwareAddress {
             uplink.solicitation.start(now: now)
+            uplink.knowledge.dns.askAgain(now: now)
         }
         uplinks[link.index] = uplink
     }
 
+    /// A new address is a new attachment, and what could not be asked before can be asked now.
+    private mutating func askAgain(because address: HostAddress, now: BootInstant) {
+        if address.isGlobal { uplinks[address.index]?.knowledge.dns.askAgain(now: now) }
+    }
+
     private mutating func remove(link index: Int, now: BootInstant) {
         host.links[index] = nil
-        host.addresses = host.addresses.filter { $0.index != index }
+        for address in host.addresses where address.index == index { host.drop(address) }
         host.defaultRoutes = host.defaultRoutes.filter { $0.index != index }
         uplinks[index]?.uplink = nil
         uplinks[index]?.forgetNetwork()

@@ -1,4 +1,5 @@
 public import ClatBase
+public import ClatTranslator
 
 /// What the kernel says of the host: links, addresses, default routes. A mirror, kept by netlink notices.
 public struct Host: Hashable, Sendable {
@@ -6,6 +7,8 @@ public struct Host: Hashable, Sendable {
     public var links: [Int: Uplink] = [:]
     /// All of them.
     public var addresses: Set<HostAddress> = []
+    /// Those of them that cannot be used yet, as DAD runs.
+    public var tentative: Set<HostAddress> = []
     /// Of both families.
     public var defaultRoutes: Set<DefaultRoute> = []
 
@@ -22,9 +25,50 @@ public struct Host: Hashable, Sendable {
         addresses.contains { $0.value == .v6(address) }
     }
 
-    /// Whether native IPv4 leads out of the interface: an IPv4 default route that is not a CLAT's.
+    /// Whether the host itself can send beyond the link from there.
+    func canSend(from index: Int) -> Bool {
+        addresses.contains { $0.index == index && $0.isGlobal && !tentative.contains($0) }
+    }
+
+    /// Takes in an address; true where it became usable just now.
+    mutating func take(_ address: HostAddress, isTentative: Bool) -> Bool {
+        let wasUsable = addresses.contains(address) && !tentative.contains(address)
+        addresses.insert(address)
+        if isTentative { tentative.insert(address) } else { tentative.remove(address) }
+        return !wasUsable && !isTentative
+    }
+
+    /// Forgets an address.
+    mutating func drop(_ address: HostAddress) {
+        addresses.remove(address)
+        tentative.remove(address)
+    }
+
+    /// Whether native IPv4 leads out of the interface: an IPv4 default route that is not a CLAT's. Where no DHCP server
+    /// answers, dhcpcd sets one onto the link for its link-local address (RFC 3927); that leads nowhere.
     func hasNativeIPv4(on index: Int) -> Bool {
-        defaultRoutes.contains { !$0.isIPv6 && $0.index == index && $0.origin != IPv4Route.origin }
+        let isNumbered = addresses.contains { address in
+            if address.index == index, case .v4(let value) = address.value { !value.isLinkLocal } else { false }
+        }
+        return defaultRoutes.contains { route in
+            !route.isIPv6 && route.index == index && route.origin != IPv4Route.origin
+                && (route.hasGateway || isNumbered)
+        }
+    }
+
+    /// The device of another CLAT that serves the interface: one with an address of 192.0.0.0/29 (RFC 7335) and an IPv4
+    /// default route that is not ours. NetworkManager and systemd-networkd put both on the interface itself; clatd and its
+    /// like have a TUN, of which nobody can tell what interface it serves.
+    func otherCLAT(on index: Int) -> String? {
+        let devices = addresses.compactMap { address -> Int? in
+            guard case .v4(let value) = address.value, value.isServiceContinuity else { return nil }
+            return address.index
+        }
+        let serving = Set(devices).filter { device in
+            device == index || links[device]?.medium == .other
+        }
+        return defaultRoutes.filter { !$0.isIPv6 && $0.origin != IPv4Route.origin && serving.contains($0.index) }
+            .compactMap { links[$0.index]?.name }.min()
     }
 
     /// What native IPv4 would have as metric there: that of the IPv6 default route, by which programs rank interfaces.
@@ -39,8 +83,8 @@ public enum Event: Hashable, Sendable {
     case link(Uplink)
     /// A link went.
     case linkGone(Int)
-    /// An address appeared in the host.
-    case address(HostAddress)
+    /// An address appeared in the host, or changed; it cannot be used while it is tentative.
+    case address(HostAddress, isTentative: Bool = false)
     /// An address went from the host.
     case addressGone(HostAddress)
     /// A default route appeared in the host.
@@ -55,6 +99,12 @@ public enum Event: Hashable, Sendable {
     case refusedAdvertisement(RouterAdvertisementProblem, uplink: Int)
     /// A Router Solicitation went out; `jitter` is -0.1 to 0.1.
     case solicited(uplink: Int, jitter: Double)
+    /// What came of a question for ipv4only.arpa; `jitter` is -0.1 to 0.1.
+    case answered(DNSOutcome, DNSQuestion, uplink: Int, jitter: Double)
+    /// Somebody has told of the link's resolvers, or they were found.
+    case resolvers([IPv6Address], ResolverSource, uplink: Int)
+    /// The host was asleep.
+    case resumed
     /// Somebody wants the routers asked anew, and what failed tried again at once.
     case renew(uplink: Int)
     /// The kernel's word on a CLAT address.
@@ -94,10 +144,29 @@ public enum AddressPhase: String, Hashable, Sendable {
     var isUsable: Bool { self == .optimistic || self == .preferred }
 }
 
+/// A PREF64 in use and who told it.
+public struct Choice: Hashable, Sendable {
+    /// The prefix.
+    public var prefix: PREF64
+    /// Who told it.
+    public var source: PREF64Table.Source
+
+    init(_ entry: PREF64Table.Entry) {
+        prefix = entry.prefix
+        source = entry.source
+    }
+}
+
 /// Something to do. The runtime carries it out and answers with an event.
 public enum Action: Hashable, Sendable {
     /// Send a Router Solicitation; answered by ``Event/solicited(uplink:jitter:)``.
     case solicit(uplink: Int)
+    /// Ask a resolver; answered by ``Event/answered(_:_:uplink:jitter:)``.
+    case ask(DNSQuestion, uplink: Int)
+    /// Look for the resolvers of the link in the system's files; answered by ``Event/resolvers(_:_:uplink:)``.
+    case findResolvers(uplink: Int)
+    /// A word for the log: another PREF64, or another source of it; nil is none.
+    case chose(Choice?, insteadOf: Choice?, uplink: Int)
     /// Carry out a step; answered by ``Event/done(_:_:uplink:)`` or ``Event/failed(_:_:uplink:)``.
     case carryOut(Step, uplink: Int)
     /// A word for the log: the state of an uplink changed.

@@ -5,8 +5,10 @@ import ClatTranslator
 public struct UplinkMachine: Hashable, Sendable {
     /// The link as the kernel last told; nil once it has gone.
     public internal(set) var uplink: Uplink?
-    /// What Router Advertisements told.
+    /// What routers and resolvers told.
     public internal(set) var knowledge = LinkKnowledge()
+    /// The PREF64 that was last reported as chosen.
+    var choice: Choice?
     /// When to solicit.
     public internal(set) var solicitation = SolicitationSchedule()
     /// What stands.
@@ -17,6 +19,8 @@ public struct UplinkMachine: Hashable, Sendable {
     public internal(set) var since: BootInstant
     /// Advertisements that were used.
     public internal(set) var advertisements = 0
+    /// DNS answers that could not be read.
+    public internal(set) var refusedAnswers: [DNSProblem: Int] = [:]
     /// Advertisements, and options, that were not.
     public internal(set) var refused: [RouterAdvertisementProblem: Int] = [:]
     /// What was last wanted: choices stay as they are while they can.
@@ -87,17 +91,19 @@ public struct UplinkMachine: Hashable, Sendable {
     func decide(_ world: Surroundings, now: BootInstant) -> Result<Target, Off> {
         if let obstacle = Self.obstacle(to: uplink, world) { return .failure(Off(obstacle)) }
         guard let uplink else { return .failure(Off(.gone)) }
+        if let device = world.host.otherCLAT(on: uplink.index) { return .failure(Off(.otherCLAT(device: device))) }
         if world.policy.nativeIPv4 == .standDown, world.host.hasNativeIPv4(on: uplink.index) {
             return .failure(Off(.nativeIPv4))
         }
         if knowledge.isSilent { return .failure(Off(.noAdvertisement)) }
         let present = target?.translator.mappings ?? []
-        let configured = world.policy.pref64.map { prefix in
-            PREF64Table.Entry(
-                router: .unspecified, prefix: prefix, preference: .medium, expires: now, heard: now, lifetime: 0)
-        }
-        guard let entry = configured ?? knowledge.pref64s.choose(current: present.first?.pref64) else {
-            return .failure(Off(.noPREF64))
+        guard let entry else {
+            guard world.policy.usesDNS else { return .failure(Off(.noPREF64)) }
+            return switch knowledge.dns.verdict {
+            case .open: .failure(Off(.noPREF64))
+            case .absent: .failure(Off(.noPREF64InDNS))
+            case .silent: .failure(Off(.resolversSilent))
+            }
         }
         let router = knowledge.router(for: entry, now: now)
         guard let routing = router.map({ knowledge.routing(through: $0) }) ?? standing.routing else {
@@ -305,9 +311,38 @@ public struct UplinkMachine: Hashable, Sendable {
         retryAt = nil
     }
 
+    /// The PREF64 that is used while nothing else hinders.
+    var entry: PREF64Table.Entry? {
+        knowledge.pref64s.choose(current: target?.translator.mappings.first?.pref64)
+    }
+
+    /// Takes in what came of a question to a resolver.
+    mutating func absorb(_ outcome: DNSOutcome, _ question: DNSQuestion, jitter: Double, now: BootInstant) {
+        guard knowledge.take(outcome, of: question, jitter: jitter, now: now) else { return }
+        if case .failed(.malformed(let problem)) = outcome { refusedAnswers[problem, default: 0] += 1 }
+    }
+
+    /// Asks routers and resolvers anew, and tries again at once what failed.
+    mutating func renew(now: BootInstant) {
+        solicitation.start(now: now)
+        knowledge.dns.askAgain(now: now)
+        retryAt = nil
+    }
+
+    /// The questions for resolvers that are due, and whether to look for resolvers: where a CLAT is possible and routers
+    /// have been heard, but have told no PREF64 that lasts.
+    mutating func questions(_ world: Surroundings, now: BootInstant) -> ([DNSQuestion], search: Bool) {
+        let isWanted =
+            world.policy.usesDNS && Self.obstacle(to: uplink, world) == nil && !knowledge.isSilent
+            && knowledge.needsDNS(now: now)
+            && uplink.map { !world.host.hasNativeIPv4(on: $0.index) && world.host.canSend(from: $0.index) } ?? false
+        return (knowledge.dns.questions(isWanted: isWanted, now: now), knowledge.dns.takeSearch(now: now))
+    }
+
     /// What the passing of time changes.
     mutating func pass(now: BootInstant) {
         knowledge.expire(now: now)
+        if knowledge.takeRefresh(now: now) { solicitation.start(now: now) }
         if let deadline = dadDeadline, deadline <= now {
             standing.addressAdded = nil
             fail(.failed(.addAddress, "it did not end within \(Self.dadLimit.components.seconds) s"), now: now)

@@ -1,7 +1,8 @@
 public import ClatBase
 import ClatTranslator
 
-/// What the Router Advertisements of one link have told so far: routers, prefixes, PREF64s, MTU.
+/// What is known of one link: what its Router Advertisements have told (routers, prefixes, PREF64s, resolvers, MTU), and
+/// what its resolvers have.
 public struct LinkKnowledge: Hashable, Sendable {
     /// A router that advertises on the link.
     public struct Router: Hashable, Sendable {
@@ -35,12 +36,28 @@ public struct LinkKnowledge: Hashable, Sendable {
         public var preferredUntil: BootInstant?
     }
 
+    /// A resolver, as one router tells.
+    struct RDNSS: Hashable, Sendable {
+        var router: IPv6Address
+        var server: IPv6Address
+        /// nil is never.
+        var expires: BootInstant?
+    }
+
     /// In the order first heard.
     public private(set) var routers: [Router] = []
     /// In the order first heard.
     public private(set) var prefixes: [Prefix] = []
     /// Everybody's PREF64s.
-    public private(set) var pref64s = PREF64Table()
+    public internal(set) var pref64s = PREF64Table()
+    /// Whom to ask for ipv4only.arpa, and when.
+    public internal(set) var dns = DNSDiscovery()
+    /// In the order first heard.
+    var rdnss: [RDNSS] = []
+    /// What others than routers have told.
+    var otherResolvers: [ResolverSource: [IPv6Address]] = [:]
+    /// When routers were last asked because something was about to run out.
+    var refreshAsked = BootInstant(nanoseconds: 0)
     /// Whether any advertisement was heard.
     public var isSilent: Bool { routers.isEmpty }
 
@@ -48,6 +65,8 @@ public struct LinkKnowledge: Hashable, Sendable {
     public static let routerCapacity = 16
     /// See ``routerCapacity``.
     public static let prefixCapacity = 32
+    /// See ``routerCapacity``.
+    public static let resolverCapacity = 16
 
     /// Nothing known.
     public init() {}
@@ -68,7 +87,13 @@ public struct LinkKnowledge: Hashable, Sendable {
         for information in advertisement.prefixes {
             hear(information, from: router.address, now: now)
         }
+        for option in advertisement.rdnss {
+            for server in option.servers {
+                hear(server, lifetime: option.lifetime, from: router.address, now: now)
+            }
+        }
         pref64s.hear(advertisement, now: now)
+        useResolvers(now: now)
     }
 
     private mutating func hear(
@@ -98,17 +123,20 @@ public struct LinkKnowledge: Hashable, Sendable {
     public mutating func expire(now: BootInstant) {
         pref64s.expire(now: now)
         prefixes.removeAll { prefix in prefix.validUntil.map { $0 <= now } ?? false }
+        let known = rdnss.count
+        rdnss.removeAll { entry in entry.expires.map { $0 <= now } ?? false }
+        if rdnss.count != known { useResolvers(now: now) }
         routers.removeAll { router in
             router.expires <= now && router.heard + .seconds(3600) <= now
                 && !pref64s.entries.contains { $0.router == router.address }
         }
     }
 
-    /// When ``expire(now:)`` or a deprecation next changes something.
+    /// When ``expire(now:)``, a deprecation, a refresh or a question is next due.
     public func nextChange(after now: BootInstant) -> BootInstant? {
         let moments =
             prefixes.flatMap { [$0.validUntil, $0.preferredUntil] } + routers.map { $0.expires }
-            + [pref64s.nextExpiry]
+            + rdnss.map(\.expires) + [pref64s.nextExpiry, dns.nextDeadline, nextRefresh]
         return moments.compactMap { $0 }.filter { $0 > now }.min()
     }
 

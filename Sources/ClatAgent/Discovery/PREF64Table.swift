@@ -1,25 +1,53 @@
 public import ClatBase
 public import ClatTranslator
 
-/// Every PREF64 that routers of one link have told, and which of them to use.
+/// Every PREF64 that is known of one link, who told it, and which of them to use.
 ///
-/// An entry belongs to the router that sent it: a lifetime of zero withdraws only that router's entry, an
-/// advertisement without the option withdraws nothing (RFC 8781 section 4.1), and expiry counts through sleep.
+/// An entry belongs to whom told it: a lifetime of zero withdraws only that router's entry, an advertisement without the
+/// option withdraws nothing (RFC 8781 section 4.1), a resolver's answer replaces that resolver's earlier one, and expiry
+/// counts through sleep.
 public struct PREF64Table: Hashable, Sendable {
-    /// One router's word.
+    /// Who told a PREF64.
+    public enum Source: Hashable, Sendable {
+        /// The operator.
+        case configuration
+        /// A router, by its link-local address (RFC 8781).
+        case router(IPv6Address)
+        /// A resolver, by its address (RFC 7050).
+        case resolver(IPv6Address)
+
+        /// Higher goes first (RFC 8781 section 5.3: routers before DNS).
+        var rank: Int {
+            switch self {
+            case .configuration: 2
+            case .router: 1
+            case .resolver: 0
+            }
+        }
+    }
+
+    /// One word of one source.
     public struct Entry: Hashable, Sendable {
-        /// Who sent it.
-        public var router: IPv6Address
-        /// What it sent.
+        /// Who told it.
+        public var source: Source
+        /// What it told.
         public var prefix: PREF64
-        /// That router's preference (RFC 4191).
+        /// That router's preference (RFC 4191); medium for any other source.
         public var preference: RouterAdvertisement.Preference
-        /// When it ends.
-        public var expires: BootInstant
+        /// When it ends; nil is never.
+        public var expires: BootInstant?
         /// When it was last heard.
         public var heard: BootInstant
-        /// The lifetime it was last given, seconds.
-        public var lifetime: Int
+
+        /// The resolver that told it, if one did.
+        public var resolver: IPv6Address? {
+            if case .resolver(let address) = source { address } else { nil }
+        }
+
+        /// The router that told it, if one did.
+        public var router: IPv6Address? {
+            if case .router(let address) = source { address } else { nil }
+        }
     }
 
     /// In the order first heard (RFC 7050 section 3).
@@ -33,53 +61,79 @@ public struct PREF64Table: Hashable, Sendable {
     /// An empty table.
     public init() {}
 
+    /// Takes in what the operator wants; nil is nothing in particular.
+    mutating func configure(_ prefix: PREF64?) {
+        let present = entries.first { $0.source == .configuration }
+        guard present?.prefix != prefix else { return }
+        entries.removeAll { $0.source == .configuration }
+        guard let prefix else { return }
+        let ever = BootInstant(nanoseconds: 0)
+        put(Entry(source: .configuration, prefix: prefix, preference: .medium, expires: nil, heard: ever))
+    }
+
     /// Takes in what an advertisement says.
     public mutating func hear(_ advertisement: RouterAdvertisement, now: BootInstant) {
-        for index in entries.indices where entries[index].router == advertisement.router {
+        let source = Source.router(advertisement.router)
+        for index in entries.indices where entries[index].source == source {
             entries[index].preference = advertisement.preference
         }
         for option in advertisement.pref64s {
-            let known = entries.firstIndex { $0.router == advertisement.router && $0.prefix == option.prefix }
             guard option.lifetime > 0 else {
-                if let known { entries.remove(at: known) }
+                entries.removeAll { $0.source == source && $0.prefix == option.prefix }
                 continue
             }
-            let expires = now + .seconds(option.lifetime)
-            if let known {
-                entries[known].expires = expires
-                entries[known].heard = now
-                entries[known].lifetime = option.lifetime
-            } else if entries.count < Self.capacity {
-                entries.append(
-                    Entry(
-                        router: advertisement.router, prefix: option.prefix, preference: advertisement.preference,
-                        expires: expires, heard: now, lifetime: option.lifetime))
-            } else {
-                refused += 1
-            }
+            put(
+                Entry(
+                    source: source, prefix: option.prefix, preference: advertisement.preference,
+                    expires: now + .seconds(option.lifetime), heard: now))
+        }
+    }
+
+    /// Takes in what a resolver answered; `prefixes` empty withdraws what it told before.
+    mutating func hear(
+        _ prefixes: [PREF64], fromResolver address: IPv6Address, until end: BootInstant, now: BootInstant
+    ) {
+        let source = Source.resolver(address)
+        entries.removeAll { $0.source == source && !prefixes.contains($0.prefix) }
+        for prefix in prefixes {
+            put(Entry(source: source, prefix: prefix, preference: .medium, expires: end, heard: now))
+        }
+    }
+
+    /// Keeps what a resolver told until `end`, where it would run out before.
+    mutating func extend(resolver address: IPv6Address, to end: BootInstant) {
+        for index in entries.indices where entries[index].source == .resolver(address) {
+            entries[index].expires = entries[index].expires.map { max($0, end) }
+        }
+    }
+
+    private mutating func put(_ entry: Entry) {
+        if let known = entries.firstIndex(where: { $0.source == entry.source && $0.prefix == entry.prefix }) {
+            entries[known] = entry
+        } else if entries.count < Self.capacity {
+            entries.append(entry)
+        } else {
+            refused += 1
         }
     }
 
     /// Drops what has run out.
     public mutating func expire(now: BootInstant) {
-        entries.removeAll { $0.expires <= now }
-    }
-
-    /// Forgets everything: the link is another one.
-    public mutating func clear() {
-        entries = []
+        entries.removeAll { entry in entry.expires.map { $0 <= now } ?? false }
     }
 
     /// When the next entry runs out.
     public var nextExpiry: BootInstant? {
-        entries.map(\.expires).min()
+        entries.compactMap(\.expires).min()
     }
 
-    /// The entry to use: the current prefix while anybody still tells it, otherwise the best router's, otherwise the
-    /// first heard.
+    /// The entry to use: of the best kind of source; there the current prefix while anybody still tells it, otherwise the
+    /// best router's, otherwise the first heard.
     public func choose(current: PREF64?) -> Entry? {
-        let candidates = entries.filter { $0.prefix == current }
-        return (candidates.isEmpty ? entries : candidates).reduce(nil) { best, entry in
+        let rank = entries.map(\.source.rank).max()
+        let best = entries.filter { $0.source.rank == rank }
+        let same = best.filter { $0.prefix == current }
+        return (same.isEmpty ? best : same).reduce(nil) { best, entry in
             guard let best, best.preference >= entry.preference else { return entry }
             return best
         }

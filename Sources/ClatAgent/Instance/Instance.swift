@@ -117,6 +117,9 @@ final class Instance {
             // routed here.
             try Sysctl.write("0", to: "ipv6/conf/default/accept_ra")
             try Sysctl.write("0", to: "ipv6/conf/default/autoconf")
+            // When the uplink's hardware address changes the neighbours are told (RFC 4861 section 7.2.6). Nothing else
+            // would: the next Router Advertisement keeps us from soliciting the router, and so it from learning of us.
+            try Sysctl.write("1", to: "ipv6/conf/default/ndisc_notify")
             // The random delay before DAD is for links that all come up at once (RFC 4862 section 5.4.2); this one is
             // up already.
             try Sysctl.write("0", to: "ipv6/conf/default/router_solicitation_delay")
@@ -138,6 +141,9 @@ final class Instance {
         guard let place else { throw Failure(description: "there is no namespace") }
         return place
     }
+
+    /// To be entered by those who look into it; nil where there is none.
+    var namespaceDescriptor: CInt? { place?.namespace.descriptor }
 
     /// To be polled for notices of the namespace; nil where there is none.
     var monitorDescriptor: CInt? { place?.monitor.descriptor }
@@ -175,7 +181,9 @@ final class Instance {
     }
 
     private static func event(_ link: Link, uplink: Int) -> Event {
-        .clatLink(isModeStolen: link.ipvlanMode.map { $0 != .l2 } ?? false, uplink: uplink)
+        // The flag goes with the modes L3 and L3S. The kernel tells of it before it changes the mode itself, and then of
+        // nothing more.
+        .clatLink(isModeStolen: link.ipvlanMode != nil && link.flags.contains(.noARP), uplink: uplink)
     }
 
     // MARK: Links

@@ -4,6 +4,8 @@ public struct AgentEvent: Codable, Sendable, Equatable {
     public enum Kind: String, Codable, Sendable, CaseIterable {
         /// State or reason changed; also the first word on each interface.
         case state
+        /// Another PREF64 was chosen, or another source of it, or none is left.
+        case pref64
         /// The CLAT's IPv6 address got further.
         case address
         /// Something was built or undone.

@@ -82,6 +82,8 @@ public struct LinkPolicy: Hashable, Sendable {
     public var nativeIPv4 = NativeIPv4.standDown
     /// Instead of what the network announces.
     public var pref64: PREF64?
+    /// Ask resolvers for ipv4only.arpa where no router tells a PREF64 (RFC 7050).
+    public var usesDNS = true
     /// The host's IPv4 address; nil is the first free one of 192.0.0.1 to 192.0.0.7.
     public var ipv4Address: IPv4Address?
     /// Where the CLAT's IPv6 address comes from; of an address that stands, it takes effect at the next one.

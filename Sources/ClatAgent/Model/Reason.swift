@@ -1,7 +1,7 @@
 public import ClatTranslator
 
 /// Whether an interface has IPv4 through the CLAT.
-public enum InstanceState: String, Sendable, Codable {
+public enum InstanceState: String, Sendable, Codable, CaseIterable {
     /// IPv4 goes through the CLAT.
     case on
     /// On its way.
@@ -34,6 +34,10 @@ public enum Reason: Hashable, Sendable {
     case noAdvertisement
     /// Router Advertisements came, none with a PREF64.
     case noPREF64
+    /// Nor does any resolver know one.
+    case noPREF64InDNS
+    /// Nor does any resolver answer.
+    case resolversSilent
     /// A PREF64, but no prefix to make an address of.
     case noUsablePrefix
     /// A default router for the PREF64 is missing.
@@ -42,6 +46,8 @@ public enum Reason: Hashable, Sendable {
     case suspended
     /// The host has IPv4 of its own on this interface.
     case nativeIPv4
+    /// Another program runs a CLAT for this interface.
+    case otherCLAT(device: String)
     /// 192.0.0.1 to 192.0.0.7 are all in use.
     case addressesTaken
     /// Every address tried is in use by another station.
@@ -66,10 +72,13 @@ public enum Reason: Hashable, Sendable {
         case .noCarrier: "no-carrier"
         case .noAdvertisement: "no-router-advertisement"
         case .noPREF64: "no-pref64"
+        case .noPREF64InDNS: "no-pref64-in-dns"
+        case .resolversSilent: "resolvers-silent"
         case .noUsablePrefix: "no-usable-prefix"
         case .noRouter: "no-router"
         case .suspended: "suspended-no-router"
         case .nativeIPv4: "native-ipv4"
+        case .otherCLAT: "other-clat"
         case .addressesTaken: "ipv4-addresses-taken"
         case .duplicateAddress: "address-duplicate"
         case .failed: "step-failed"
@@ -96,11 +105,20 @@ public enum Reason: Hashable, Sendable {
             "IPv4 is off because no router has answered on this link; an IPv6 network must send Router Advertisements"
         case .noPREF64:
             "IPv4 is off because no router on this link announces a NAT64 prefix (PREF64); ask the network's operator"
+        case .noPREF64InDNS:
+            "IPv4 is off because this network has no NAT64: no router announces a prefix (PREF64), and no resolver knows one "
+                + "(ipv4only.arpa); ask the network's operator"
+        case .resolversSilent:
+            "IPv4 is off because no router on this link announces a NAT64 prefix (PREF64) and no resolver of the link answers; "
+                + "ask the network's operator"
         case .noUsablePrefix:
             "IPv4 is off because no router announces a /64 for address autoconfiguration, so the CLAT can have no address"
         case .noRouter: "IPv4 is off because no router on this link offers a default route towards the NAT64"
         case .suspended: "IPv4 waits because the last default router on this link has gone; it goes on when one returns"
         case .nativeIPv4: "the CLAT is off because this interface has native IPv4, which wins"
+        case .otherCLAT(let device):
+            "the CLAT is off because another program (NetworkManager, systemd-networkd, clatd) already provides IPv4 on "
+                + "\(device); switch one of the two off"
         case .addressesTaken:
             "IPv4 is off because 192.0.0.1 to 192.0.0.7 are all in use on this host; remove one of them (ip -4 address)"
         case .duplicateAddress(tries: 1):

@@ -25,8 +25,12 @@ public struct InterfaceStatus: Codable, Sendable, Equatable {
     public var sinceSeconds: Int
     /// The PREF64 in use.
     public var pref64: String?
-    /// Where it came from: the router's link-local address.
+    /// Who told it: router, resolver or configuration.
+    public var pref64Source: String?
+    /// The router's link-local address, where a router told it.
     public var pref64Router: String?
+    /// The resolver's address, where a resolver told it.
+    public var pref64Resolver: String?
     /// Seconds until it runs out unless it is told again.
     public var pref64LifetimeSeconds: Int?
     /// 192.0.0.x.
@@ -51,8 +55,24 @@ public struct InterfaceStatus: Codable, Sendable, Equatable {
     public var advertisements: Int
     /// Router Advertisements, and options in them, that were not used: how many by reason.
     public var refusedAdvertisements: [String: Int]
+    /// The resolvers of the link, where it was needed to know them.
+    public var resolvers: [ResolverStatus] = []
+    /// DNS answers that could not be read: how many by reason.
+    public var refusedAnswers: [String: Int] = [:]
     /// Packets and octets, drops by reason.
     public var counters: [String: UInt64]
+}
+
+/// One resolver and what it says of ipv4only.arpa.
+public struct ResolverStatus: Codable, Sendable, Equatable {
+    /// Its address.
+    public var address: String
+    /// Where it was learnt.
+    public var source: ResolverSource
+    /// The prefixes it told.
+    public var prefixes: [String]
+    /// What it said last, for people; nil where it was not asked yet.
+    public var says: String?
 }
 
 /// Code and sentence.

@@ -73,6 +73,11 @@ public struct HostAddress: Hashable, Sendable {
     /// The address.
     public var value: Value
 
+    /// An IPv6 address that is good beyond the link.
+    var isGlobal: Bool {
+        if case .v6(let address) = value { !address.isLinkLocal } else { false }
+    }
+
     /// That address on that interface.
     public init(index: Int, value: Value) {
         self.index = index
@@ -90,12 +95,15 @@ public struct DefaultRoute: Hashable, Sendable {
     public var metric: Int
     /// The routing protocol that set it (rtm_protocol).
     public var origin: Int
+    /// Whether it leads to a router, and not merely onto the link.
+    public var hasGateway: Bool
 
     /// All fields as given.
-    public init(isIPv6: Bool, index: Int, metric: Int, origin: Int) {
+    public init(isIPv6: Bool, index: Int, metric: Int, origin: Int, hasGateway: Bool = true) {
         self.isIPv6 = isIPv6
         self.index = index
         self.metric = metric
         self.origin = origin
+        self.hasGateway = hasGateway
     }
 }

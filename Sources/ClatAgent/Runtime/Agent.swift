@@ -32,12 +32,16 @@ public final class Agent {
     private let reactor: Reactor
     private let kernel: HostKernel
     private var routers: RouterSocket
+    private let resolvers: DNSClient
+    private var sleep: ResumeWatch
     private var monitor: NetlinkMonitor
     private let signals: OwnedDescriptor
     private(set) var machine: AgentMachine
     private(set) var instances: [Int: Instance] = [:]
     private var queue: [Event] = []
     private var control: ControlService?
+    let manager = ServiceManager()
+    private var watchdogDue: BootInstant?
 
     /// Checks that it can run, and touches nothing yet.
     public init(_ options: Options) throws(RunFailure) {
@@ -53,10 +57,14 @@ public final class Agent {
             // Before the snapshot, so that nothing falls in between.
             monitor = try NetlinkMonitor([.links, .addresses, .routes])
             routers = try RouterSocket()
+            resolvers = try DNSClient()
+            sleep = try ResumeWatch()
             try RuntimeDirectory.prepare(options.runtimeDirectory)
             let (secret, problem) = Secret.load(directory: options.stateDirectory)
+            var configuration = options.configuration
+            configuration.disabled = DisabledInterfaces(directory: options.stateDirectory).read()
             machine = AgentMachine(
-                configuration: options.configuration, secret: secret, ephemeralSecret: Secret.fresh())
+                configuration: configuration, secret: secret, ephemeralSecret: Secret.fresh())
             if let problem {
                 log.warning(
                     "the CLAT addresses will be others after a restart, as their key cannot be kept: \(problem)")
@@ -84,9 +92,14 @@ public final class Agent {
             try reactor.watch(signals.rawValue, .read) { [unowned self] in readSignals() }
             try reactor.watch(monitor.descriptor, .read) { [unowned self] in readNotices() }
             try reactor.watch(routers.descriptor, .read) { [unowned self] in readAdvertisements() }
+            try reactor.watch(resolvers.descriptor, .read) { [unowned self] in readAnswers() }
+            try reactor.watch(sleep.descriptor, .read) { [unowned self] in
+                if sleep.hasResumed() { take(.resumed) }
+            }
             reactor.onDeadline = { [unowned self] in take(.timer) }
             log.notice("version \(Version.text), serving \(served)")
             resynchronise()
+            manager.ready()
             try reactor.run()
             control = nil
             log.notice("stopped; all is as it was before")
@@ -123,6 +136,7 @@ public final class Agent {
                 continue
             }
             log.notice("stopping")
+            manager.stopping()
             take(.stop)
         }
     }
@@ -163,6 +177,14 @@ public final class Agent {
         }
     }
 
+    private func readAnswers() {
+        for answer in resolvers.receive() {
+            log.debug("\(name(answer.uplink)): resolver \(answer.question.server): \(answer.outcome.sentence)")
+            take(
+                .answered(answer.outcome, answer.question, uplink: answer.uplink, jitter: .random(in: -0.1...0.1)))
+        }
+    }
+
     private func readNotices(of index: Int) {
         do {
             for event in try instances[index]?.notices(uplink: index) ?? [] {
@@ -187,13 +209,24 @@ public final class Agent {
             for action in machine.handle(event, now: .now) { perform(action) }
             queue.removeFirst()
         }
-        reactor.wake(at: machine.nextDeadline(after: .now))
+        reactor.wake(at: [machine.nextDeadline(after: .now), nextHeartbeat()].compactMap { $0 }.min())
+    }
+
+    /// Tells the service manager that all goes on, when it is time; when it is next.
+    private func nextHeartbeat() -> BootInstant? {
+        guard let interval = manager.watchdogInterval else { return nil }
+        let now = BootInstant.now
+        if let watchdogDue, watchdogDue > now { return watchdogDue }
+        manager.alive()
+        watchdogDue = now + interval
+        return watchdogDue
     }
 
     private func perform(_ action: Action) {
         switch action {
         case .report(let index, let reason):
             control?.publish(.state, name(index), reason.sentence, reason: reason)
+            manager.status(StatusText.short(status))
             switch reason.state {
             case .on: log.notice("\(name(index)): \(reason.sentence)")
             case .starting: log.debug("\(name(index)): \(reason.sentence)")
@@ -204,6 +237,14 @@ public final class Agent {
                 log.debug("\(name(index)): \(error)")
             }
             queue.append(.solicited(uplink: index, jitter: .random(in: -0.1...0.1)))
+        case .ask(let question, let index): resolvers.ask(question, uplink: index)
+        case .findResolvers(let index):
+            let (servers, source) = SystemResolvers.find(index)
+            queue.append(.resolvers(servers, source, uplink: index))
+        case .chose(let choice, let before, let index):
+            let text = Choice.change(from: before, to: choice)
+            log.notice("\(name(index)): \(text)")
+            control?.publish(.pref64, name(index), text)
         case .carryOut(let step, let index): carryOut(step, on: index)
         case .finish: reactor.stop()
         }

@@ -14,16 +14,44 @@ extension Agent: ControlTarget {
     }
 
     func renew(_ interface: String) -> Bool {
-        guard let index = machine.uplinks.first(where: { $0.value.uplink?.name == interface })?.key else {
-            return false
-        }
+        guard let index = index(of: interface) else { return false }
         take(.renew(uplink: index))
         return true
+    }
+
+    func setResolvers(_ servers: [IPv6Address], of interface: String) -> Bool {
+        guard let index = index(of: interface) else { return false }
+        take(.resolvers(servers, .told, uplink: index))
+        return true
+    }
+
+    func knows(_ interface: String) -> Bool { index(of: interface) != nil }
+
+    private func index(of interface: String) -> Int? {
+        machine.uplinks.first { $0.value.uplink?.name == interface }?.key
+    }
+
+    func namespaceDescriptor(of interface: String) -> CInt? {
+        index(of: interface).flatMap { instances[$0]?.namespaceDescriptor }
+    }
+
+    func set(_ interface: String, enabled: Bool, lasting: Bool) throws(SystemError) {
+        var new = machine.configuration
+        if enabled { new.disabled.remove(interface) } else { new.disabled.insert(interface) }
+        log.notice("\(interface): \(enabled ? "enabled" : "disabled") by order\(lasting ? ", lasting" : "")")
+        configure(new)
+        guard lasting else { return }
+        let kept = DisabledInterfaces(directory: options.stateDirectory)
+        var names = kept.read()
+        if enabled { names.remove(interface) } else { names.insert(interface) }
+        try kept.write(names)
     }
 
     /// Reads the configuration anew; where it cannot be used, all stays as it is.
     func reload() {
         guard let read = options.reload else { return }
+        manager.reloading()
+        defer { manager.ready() }
         do throws(ConfigurationFile.Problems) {
             var new = try read()
             new.disabled = machine.configuration.disabled

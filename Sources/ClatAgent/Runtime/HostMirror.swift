@@ -9,7 +9,9 @@ enum HostMirror {
         for link in try netlink.links() {
             host.links[Int(link.index)] = Uplink(link)
         }
-        host.addresses = Set(try netlink.addresses().map(HostAddress.init))
+        let addresses = try netlink.addresses()
+        host.addresses = Set(addresses.map(HostAddress.init))
+        host.tentative = Set(addresses.filter(\.isUnusable).map(HostAddress.init))
         host.defaultRoutes = Set(
             (try netlink.routes(.ipv4) + netlink.routes(.ipv6)).flatMap(DefaultRoute.all))
         return host
@@ -20,7 +22,11 @@ enum HostMirror {
         switch notice {
         case .link(let link, let removed): [removed ? .linkGone(Int(link.index)) : .link(Uplink(link))]
         case .address(let address, let removed):
-            [removed ? .addressGone(HostAddress(address)) : .address(HostAddress(address))]
+            [
+                removed
+                    ? .addressGone(HostAddress(address))
+                    : .address(HostAddress(address), isTentative: address.isUnusable)
+            ]
         case .route(let route, let removed):
             DefaultRoute.all(in: route).map { removed ? .routeGone($0) : .route($0) }
         case .neighbour, .overrun, .malformed: []
@@ -45,6 +51,13 @@ extension Uplink {
     }
 }
 
+extension InterfaceAddress {
+    /// Nothing can be sent from it: DAD runs or has failed.
+    fileprivate var isUnusable: Bool {
+        flags.contains(.dadFailed) || flags.contains(.tentative) && !flags.contains(.optimistic)
+    }
+}
+
 extension HostAddress {
     init(_ address: InterfaceAddress) {
         let value: Value =
@@ -60,11 +73,12 @@ extension DefaultRoute {
     /// One for each interface that a default route of the main table leads out of.
     static func all(in route: Route) -> [DefaultRoute] {
         guard route.isDefault, route.table == .main, !route.flags.contains(.cloned) else { return [] }
-        let indexes = route.outputIndex.map { [$0] } ?? route.nextHops.map(\.outputIndex)
-        return indexes.map {
+        let hops =
+            route.outputIndex.map { [($0, route.gateway)] } ?? route.nextHops.map { ($0.outputIndex, $0.gateway) }
+        return hops.map { index, gateway in
             DefaultRoute(
-                isIPv6: route.family == .ipv6, index: Int($0), metric: Int(route.metric),
-                origin: Int(route.origin.rawValue))
+                isIPv6: route.family == .ipv6, index: Int(index), metric: Int(route.metric),
+                origin: Int(route.origin.rawValue), hasGateway: gateway != nil)
         }
     }
 }

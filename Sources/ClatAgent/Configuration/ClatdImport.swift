@@ -1,0 +1,86 @@
+import ClatBase
+import ClatTranslator
+
+/// Makes a `config.toml` of a clatd.conf (clatd 2.1.0), every key of which becomes a key of ours or a comment that says why not.
+public enum ClatdImport {
+    /// The new file's text, for the text of the old one.
+    public static func toml(_ text: String) -> String {
+        var values: [(key: String, value: String)] = []
+        for line in text.split(whereSeparator: \.isNewline) {
+            let line = uncommented(String(line))
+            guard let mark = line.firstIndex(of: "=") else { continue }
+            let key = trimmed(line[..<mark])
+            values.removeAll { $0.key == key }
+            values.append((key, trimmed(line[line.index(after: mark)...])))
+        }
+        let lines = values.flatMap { line($0.key, $0.value) }
+        return (["# Made of a clatd.conf by: clat-agent import-clatd"] + lines).joined(separator: "\n") + "\n"
+    }
+
+    /// `#`, `;` and `//` begin comments.
+    private static func uncommented(_ line: String) -> Substring {
+        var end = line.startIndex
+        while end < line.endIndex, line[end] != "#", line[end] != ";", !line[end...].hasPrefix("//") {
+            end = line.index(after: end)
+        }
+        return line[..<end]
+    }
+
+    private static func trimmed(_ text: Substring) -> String {
+        String(text.drop { $0 == " " || $0 == "\t" }.reversed().drop { $0 == " " || $0 == "\t" }.reversed())
+    }
+
+    /// Whether the value is one of clatd's words for yes; nil where it is neither.
+    private static func truth(_ value: String) -> Bool? {
+        switch value.lowercased() {
+        case "1", "true", "on", "yes": true
+        case "0", "false", "off", "no": false
+        default: nil
+        }
+    }
+
+    private static func line(_ key: String, _ value: String) -> [String] {
+        func dropped(_ why: String) -> [String] { ["# \(key)=\(value): \(why)"] }
+        func quoted(_ name: String, _ text: String) -> [String] { ["\(name) = \"\(text)\""] }
+        let invalid = dropped("this value is not understood")
+        switch key {
+        case "quiet": return truth(value) == true ? quoted("log-level", "warning") : []
+        case "debug": return value == "0" ? [] : quoted("log-level", "debug")
+        case "plat-dev":
+            return Glob.isPattern(value) || value.contains("\"") ? invalid : ["interfaces = [\"\(value)\"]"]
+        case "plat-prefix": return PREF64(value).map { quoted("pref64", $0.description) } ?? invalid
+        case "plat-fallback-prefix":
+            return dropped("not needed: the prefix comes from Router Advertisements; to fix it, set pref64")
+        case "clat-v4-addr": return IPv4Address(value).map { quoted("ipv4-address", $0.description) } ?? invalid
+        case "clat-v6-addr":
+            if value == "shared" || value == "derived" { return dropped("the CLAT always has an address of its own") }
+            return IPv6Address(value).map { quoted("ipv6-address", $0.description) } ?? invalid
+        case "v4-defaultroute-metric": return Int(value).map { ["metric = \($0)"] } ?? invalid
+        case "v4-defaultroute-mtu":
+            guard let mtu = Int(value) else { return invalid }
+            // clatd's default, from a time when every tunnel was suspect.
+            if mtu == 1260 { return dropped("the MTU of the link is used; set mtu = 1280 if the network needs that") }
+            return (1260...65515).contains(mtu) ? ["mtu = \(mtu + 20)"] : invalid
+        case "v4-conncheck-enable":
+            return quoted("native-ipv4", truth(value) == false ? "coexist" : "stand-down")
+        case "v4-defaultroute-advmss": return dropped("the MTU of the route is enough")
+        case "v4-conncheck-delay": return dropped("native IPv4 is noticed as it comes and goes")
+        case "v4-defaultroute-enable":
+            return truth(value) == false ? dropped("the route is always set") : []
+        case "v4-defaultroute-replace":
+            return dropped("native IPv4 is left alone; the interface's own IPv4 route wins while it is there")
+        case "clat-dev": return dropped("the device is named clat-INTERFACE")
+        case "dns64-servers":
+            return dropped(
+                "the resolvers of each link are asked, where its routers say nothing; to fix the prefix, set pref64")
+        case "script-up", "script-down":
+            return dropped("run a program on the events of: clat-agent monitor --json")
+        case "tayga-conffile", "tayga-v4-addr", "cmd-tayga": return dropped("no TAYGA: the agent translates by itself")
+        case "ctmark", "route-table": return dropped("no marks, rules and tables of the host are used")
+        case "forwarding-enable": return dropped("the host forwards nothing for this")
+        case "proxynd-enable": return dropped("the CLAT answers for its address itself")
+        case "cmd-ip", "cmd-networkctl", "cmd-nft", "cmd-ufw": return dropped("no programs are run")
+        default: return dropped("clatd 2.1.0 has no such key")
+        }
+    }
+}

@@ -1,0 +1,81 @@
+import ClatBase
+import ClatTranslator
+
+/// Discovery in words.
+extension PREF64Table.Source {
+    /// For programs.
+    var word: String {
+        switch self {
+        case .configuration: "configuration"
+        case .router: "router"
+        case .resolver: "resolver"
+        }
+    }
+
+    /// For people.
+    var text: String {
+        switch self {
+        case .configuration: "the configuration"
+        case .router(let address): "router \(address)"
+        case .resolver(let address): "resolver \(address)"
+        }
+    }
+}
+
+extension Choice {
+    /// What changed, and why, as one line.
+    static func change(from old: Choice?, to new: Choice?) -> String {
+        guard let new else {
+            return "no PREF64 any more: \(old.map { "\($0.source.text) tells \($0.prefix) no longer" } ?? "")"
+        }
+        let told = "PREF64 \(new.prefix) from \(new.source.text)"
+        guard let old else { return told }
+        let why =
+            new.source.rank > old.source.rank
+            ? "which goes before \(old.source.text)" : "as \(old.source.text) tells \(old.prefix) no longer"
+        return "\(told), \(why)"
+    }
+}
+
+extension DNSOutcome {
+    /// What the resolver says, as part of a sentence.
+    var sentence: String {
+        switch self {
+        case .prefixes(let prefixes, let lifetime):
+            "\(prefixes.map(\.description).joined(separator: ", ")), for \(StatusText.duration(lifetime))"
+        case .none(.noSuchName, _): "says that ipv4only.arpa does not exist"
+        case .none(.noAddress, _): "is no DNS64"
+        case .none(.unrelated, _): "answers with addresses that hold no NAT64 prefix"
+        case .failed(.noAnswer): "does not answer"
+        case .failed(.unreachable): "cannot be reached"
+        case .failed(.error(let code)): "answers with error \(code)\(Self.names[code].map { " (\($0))" } ?? "")"
+        case .failed(.malformed(let problem)): "answers what cannot be read (\(problem.rawValue))"
+        case .failed(.client(let text)): "cannot be asked: \(text)"
+        }
+    }
+
+    /// RFC 1035 section 4.1.1.
+    private static let names = [1: "FORMERR", 2: "SERVFAIL", 4: "NOTIMP", 5: "REFUSED"]
+}
+
+extension ResolverStatus {
+    init(_ resolver: DNSDiscovery.Resolver) {
+        var prefixes: [String] = []
+        if case .prefixes(let told, _) = resolver.outcome { prefixes = told.map(\.description) }
+        self.init(
+            address: resolver.address.description, source: resolver.source, prefixes: prefixes,
+            says: resolver.outcome?.sentence)
+    }
+}
+
+extension PREF64Table {
+    /// Why that entry is the one to use, as part of a sentence.
+    func why(_ chosen: Entry) -> String {
+        let others = entries.filter { $0 != chosen }
+        let peers = others.filter { $0.source.rank == chosen.source.rank }
+        if others.isEmpty { return "as nothing else is told" }
+        if peers.isEmpty { return "which goes before \(others.map(\.source.text).joined(separator: " and "))" }
+        if peers.contains(where: { $0.preference < chosen.preference }) { return "which has the highest preference" }
+        return "which was heard first"
+    }
+}

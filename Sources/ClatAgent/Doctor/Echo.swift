@@ -1,0 +1,133 @@
+import CLinux
+import ClatBase
+import Glibc
+
+/// Asks for echoes (RFC 792, RFC 4443 section 4) by a raw socket. Needs CAP_NET_RAW.
+struct Echo: ~Copyable {
+    /// What came of it.
+    enum Outcome: Hashable, Sendable {
+        /// The reply, and how long it took.
+        case reply(milliseconds: Int)
+        /// An ICMP error about it: type, code, the MTU it names, and who says so.
+        case refused(type: UInt8, code: UInt8, mtu: Int, by: String)
+        /// Nothing came.
+        case silence
+        /// It could not even be sent.
+        case unsent(SystemError)
+    }
+
+    private let socket: OwnedDescriptor
+    private let isIPv6: Bool
+    private let identifier = UInt16.random(in: .min ... .max)
+    private var sequence: UInt16 = 0
+
+    /// Echoes that leave by an interface, with DF set and whatever path MTU the kernel remembers passed over.
+    static func ipv4(by interface: String) throws(SystemError) -> Echo {
+        let echo = try Echo(AF_INET, CInt(IPPROTO_ICMP))
+        let descriptor = echo.socket.rawValue
+        let octets = Array(interface.utf8)
+        try retrying("bind a socket to \(interface)") {
+            setsockopt(descriptor, SOL_SOCKET, SO_BINDTODEVICE, octets, socklen_t(octets.count))
+        }
+        var mode = IP_PMTUDISC_PROBE
+        setsockopt(descriptor, CInt(IPPROTO_IP), IP_MTU_DISCOVER, &mode, socklen_t(MemoryLayout<CInt>.size))
+        return echo
+    }
+
+    /// Echoes over IPv6.
+    static func ipv6() throws(SystemError) -> Echo { try Echo(AF_INET6, CInt(IPPROTO_ICMPV6)) }
+
+    private init(_ family: CInt, _ number: CInt) throws(SystemError) {
+        let kind = CInt(SOCK_RAW.rawValue | SOCK_CLOEXEC.rawValue)
+        socket = OwnedDescriptor(adopting: try retrying("open a raw socket") { Glibc.socket(family, kind, number) })
+        isIPv6 = family == AF_INET6
+        var room: CInt = 1 << 20
+        setsockopt(socket.rawValue, SOL_SOCKET, SO_RCVBUF, &room, socklen_t(MemoryLayout<CInt>.size))
+    }
+
+    /// Sends one IP packet of `size` octets to an IPv4 address, and waits.
+    mutating func ask(_ address: IPv4Address, size: Int, timeout: Duration = .seconds(1)) -> Outcome {
+        var target = sockaddr_in()
+        target.sin_family = sa_family_t(AF_INET)
+        target.sin_addr.s_addr = address.rawValue.bigEndian
+        let request = message(type: 8, size: size - 20)
+        let fd = socket.rawValue
+        let sent = withUnsafePointer(to: &target) {
+            sendto(
+                fd, request, request.count, 0, __CONST_SOCKADDR_ARG(__sockaddr_in__: $0),
+                socklen_t(MemoryLayout<sockaddr_in>.size))
+        }
+        return sent < 0 ? .unsent(.last("send to \(address)")) : wait(timeout)
+    }
+
+    /// Sends one to an IPv6 address of a link, and waits.
+    mutating func ask(_ address: IPv6Address, on index: UInt32, timeout: Duration = .seconds(1)) -> Outcome {
+        var target = sockaddr_in6(address, scope: index)
+        let request = message(type: 128, size: 64)
+        let fd = socket.rawValue
+        let sent = withUnsafePointer(to: &target) {
+            sendto(
+                fd, request, request.count, 0, __CONST_SOCKADDR_ARG(__sockaddr_in6__: $0),
+                socklen_t(MemoryLayout<sockaddr_in6>.size))
+        }
+        return sent < 0 ? .unsent(.last("send to \(address)")) : wait(timeout)
+    }
+
+    /// Type, code, checksum, identifier, sequence number, then as many octets as there is room for.
+    private mutating func message(type: UInt8, size: Int) -> [UInt8] {
+        sequence &+= 1
+        var octets = [UInt8](repeating: 0x64, count: max(8, size))
+        octets.replaceSubrange(0..<8, with: [type, 0, 0, 0] + bytes(identifier) + bytes(sequence))
+        // The kernel fills in the one of ICMPv6.
+        if !isIPv6 { octets.replaceSubrange(2..<4, with: bytes(Self.checksum(octets))) }
+        return octets
+    }
+
+    private func bytes(_ number: UInt16) -> [UInt8] { [UInt8(number >> 8), UInt8(number & 0xff)] }
+
+    /// RFC 1071.
+    private static func checksum(_ octets: [UInt8]) -> UInt16 {
+        var sum = 0
+        for (index, octet) in octets.enumerated() { sum += Int(octet) << (index % 2 == 0 ? 8 : 0) }
+        while sum > 0xffff { sum = sum & 0xffff + sum >> 16 }
+        return ~UInt16(sum)
+    }
+
+    private borrowing func wait(_ timeout: Duration) -> Outcome {
+        let start = BootInstant.now
+        let end = start + timeout
+        var buffer = [UInt8](repeating: 0, count: 65536)
+        while true {
+            let left = Int((end - .now) / .milliseconds(1))
+            guard left >= 0 else { return .silence }
+            var poll = pollfd(fd: socket.rawValue, events: Int16(POLLIN), revents: 0)
+            guard Glibc.poll(&poll, 1, CInt(left)) > 0 else { continue }
+            let count = recv(socket.rawValue, &buffer, buffer.count, 0)
+            guard count > 0 else { continue }
+            if let outcome = outcome(of: buffer[..<count]) {
+                guard case .reply = outcome else { return outcome }
+                return .reply(milliseconds: Int((.now - start) / .milliseconds(1)))
+            }
+        }
+    }
+
+    /// What a packet says of the last request; nil where it is about something else. IPv4 comes with its header.
+    private borrowing func outcome(of packet: ArraySlice<UInt8>) -> Outcome? {
+        let mine = bytes(identifier) + bytes(sequence)
+        func isMine(_ message: ArraySlice<UInt8>) -> Bool { message.dropFirst(4).starts(with: mine) }
+        guard !isIPv6 else { return packet.first == 129 && isMine(packet) ? .reply(milliseconds: 0) : nil }
+        guard let first = packet.first, packet.count >= 28 else { return nil }
+        let message = packet.dropFirst(Int(first & 15) * 4)
+        guard let type = message.first, message.count >= 8 else { return nil }
+        let head = Array(message.prefix(8))
+        switch type {
+        case 0: return isMine(message) ? .reply(milliseconds: 0) : nil
+        case 3, 11:
+            let inner = message.dropFirst(8)
+            guard let first = inner.first, isMine(inner.dropFirst(Int(first & 15) * 4)) else { return nil }
+            let source = packet.dropFirst(12).prefix(4).map(String.init).joined(separator: ".")
+            return .refused(type: type, code: head[1], mtu: Int(head[6]) << 8 | Int(head[7]), by: source)
+        default: return nil
+        }
+    }
+}

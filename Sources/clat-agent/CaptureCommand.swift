@@ -1,0 +1,141 @@
+import ArgumentParser
+import CLinux
+import ClatAgent
+import ClatBase
+import Glibc
+
+struct CaptureCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "capture",
+        abstract: "Record both sides of an interface's translator in one pcapng file.",
+        discussion: """
+            The file has two interfaces: clat-uplink (IPv6, as on the link) and clat-host (IPv4, as the host sees it). \
+            Checksums that the hardware would fill in look wrong, and packets that it would cut up are in one piece. Needs root.
+
+            Example: clat-agent capture wlan0 --output clat.pcapng
+            Example: clat-agent capture wlan0 | tcpdump -nr -
+
+            Exit status: 0 ended by you, by --packets or --seconds; 2 no agent answers, or it refuses; 71 the system refuses; \
+            73 the file cannot be written; 74 the CLAT has gone.
+            """)
+
+    @Argument(help: "The interface.")
+    var interface: String
+
+    @Option(name: [.short, .long], help: "The file; else standard output, unless that is a terminal.")
+    var output: String?
+
+    @Option(name: .long, help: "End after that many packets.")
+    var packets: Int?
+
+    @Option(name: .long, help: "End after that many seconds.")
+    var seconds: Int?
+
+    @OptionGroup var runtime: RuntimeOptions
+
+    func validate() throws {
+        if output == nil, isatty(STDOUT_FILENO) == 1 {
+            throw ValidationError("the file would go to the terminal; name one with --output, or use a pipe")
+        }
+        if [packets, seconds].contains(where: { $0.map { $0 < 1 } ?? false }) {
+            throw ValidationError("--packets and --seconds are 1 at least")
+        }
+    }
+
+    func run() throws {
+        let namespace = try openNamespace(of: interface, runtime)
+        signal(SIGPIPE, SIG_IGN)
+        var file: CInt = STDOUT_FILENO
+        if let output {
+            file = open(output, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
+            guard file >= 0 else { try fail(73, SystemError.last("open \(output)")) }
+        }
+        guard setns(namespace.rawValue, CLONE_NEWNET) == 0 else {
+            try fail(71, SystemError.last("enter the network namespace"))
+        }
+        let recorder: Recorder
+        do throws(SystemError) { recorder = try Recorder(file: file, limit: packets) } catch { try fail(71, error) }
+        guard recorder.begin(uplink: interface) else { try fail(73, SystemError.last("write")) }
+        printError("clat-agent: capturing; end it with Ctrl-C")
+        do throws(SystemError) { try recorder.run(seconds: seconds) } catch { try fail(71, error) }
+        printError("clat-agent: \(recorder.captured) packets captured, \(recorder.lost) lost")
+        if let failure = recorder.failure { try fail(failure.call.hasPrefix("write") ? 73 : 74, failure) }
+    }
+
+    private func fail(_ status: Int32, _ error: SystemError) throws -> Never {
+        printError("clat-agent: \(error)")
+        throw ExitCode(status)
+    }
+}
+
+/// Takes from both taps and writes.
+private final class Recorder {
+    private let reactor: Reactor
+    private var uplink: PacketTap
+    private var host: PacketTap
+    private let signals: OwnedDescriptor
+    private let file: CInt
+    private let limit: Int?
+    private(set) var captured = 0
+    private(set) var failure: SystemError?
+
+    init(file: CInt, limit: Int?) throws(SystemError) {
+        self.file = file
+        self.limit = limit
+        reactor = try Reactor()
+        uplink = try PacketTap(interface: "clat-uplink")
+        host = try PacketTap(interface: "clat-host")
+        var set = sigset_t()
+        sigemptyset(&set)
+        sigaddset(&set, SIGINT)
+        sigaddset(&set, SIGTERM)
+        pthread_sigmask(SIG_BLOCK, &set, nil)
+        signals = OwnedDescriptor(
+            adopting: try retrying("signalfd") { signalfd(-1, &set, CInt(SFD_CLOEXEC | SFD_NONBLOCK)) })
+    }
+
+    var lost: Int { uplink.lost() + host.lost() }
+
+    func begin(uplink name: String) -> Bool {
+        put(
+            Pcapng.header(writer: "clat-agent \(Version.text)")
+                + Pcapng.interface("clat-uplink", description: "IPv6, towards \(name)")
+                + Pcapng.interface("clat-host", description: "IPv4, towards the host"))
+    }
+
+    func run(seconds: Int?) throws(SystemError) {
+        try reactor.watch(uplink.descriptor, .read) { [unowned self] in take(0) }
+        try reactor.watch(host.descriptor, .read) { [unowned self] in take(1) }
+        try reactor.watch(signals.rawValue, .read) { [unowned self] in reactor.stop() }
+        reactor.onDeadline = { [unowned self] in reactor.stop() }
+        reactor.wake(at: seconds.map { .now + .seconds($0) })
+        try reactor.run()
+    }
+
+    private func take(_ interface: Int) {
+        do throws(SystemError) {
+            for _ in 0..<256 {
+                guard let frame = try interface == 0 ? uplink.next() : host.next() else { return }
+                let block = Pcapng.packet(
+                    frame.data, length: frame.length, interface: interface, time: frame.time, frame.direction)
+                guard put(block) else { throw SystemError.last("write the packets") }
+                captured += 1
+                if let limit, captured >= limit { return reactor.stop() }
+            }
+        } catch {
+            // That the reader of a pipe has gone ends the capture as it should.
+            if error.code != EPIPE { failure = error }
+            reactor.stop()
+        }
+    }
+
+    private func put(_ octets: [UInt8]) -> Bool {
+        var rest = octets[...]
+        while !rest.isEmpty {
+            let count = rest.withUnsafeBytes { write(file, $0.baseAddress, $0.count) }
+            if count < 0, errno != EINTR { return false }
+            rest = rest.dropFirst(max(count, 0))
+        }
+        return true
+    }
+}

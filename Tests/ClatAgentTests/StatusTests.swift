@@ -1,0 +1,141 @@
+import Testing
+
+@testable import ClatAgent
+
+@Suite("The status in words, in metrics")
+struct StatusTests {
+    private let on: InterfaceStatus = {
+        var status = InterfaceStatus(
+            interface: "wlan0", state: .on,
+            reason: ReasonStatus(code: "running", sentence: "IPv4 works through the NAT64 at 64:ff9b::/96"),
+            sinceSeconds: 320, advertisements: 3, refusedAdvertisements: ["own": 2],
+            counters: [
+                "packets-out": 1, "octets-out": 84, "packets-in": 1234, "octets-in": 5_678_901, "kernel-packets-in": 7,
+                "tcp-in": 5, "drop-igmp": 4, "reassembled": 2, "fragments-made": 0,
+            ])
+        status.pref64 = "64:ff9b::/96"
+        status.pref64Router = "fe80::1"
+        status.pref64LifetimeSeconds = 1740
+        status.ipv4Address = "192.0.0.1"
+        status.device = "clat-wlan0"
+        status.ipv6Address = "2001:db8:1:0:72bc:ff00:58e:ecde"
+        status.ipv6AddressState = "preferred"
+        status.uplinkKind = .ipvlan
+        status.mtu = 1480
+        status.metric = 601
+        status.datapath = DatapathStatus(
+            kind: "userspace",
+            detail:
+                "the kernel path is not to be had: the verifier says something long; eBPF on clsact, TUN with single packets"
+        )
+        return status
+    }()
+
+    private let off = InterfaceStatus(
+        interface: "eth0", state: .off, reason: ReasonStatus(code: "no-pref64", sentence: Reason.noPREF64.sentence),
+        sinceSeconds: 5, advertisements: 0, refusedAdvertisements: [:], counters: [:])
+
+    private func agent(_ interfaces: InterfaceStatus...) -> AgentStatus {
+        AgentStatus(version: "1.2", pid: 7, uptimeSeconds: 99, interfaces: interfaces)
+    }
+
+    @Test("the whole of it, in 80 columns")
+    func text() {
+        let expected = """
+            wlan0: IPv4 works through the NAT64 at 64:ff9b::/96 (for 5 min).
+                PREF64        64:ff9b::/96 from router fe80::1, 29 min left
+                IPv4          192.0.0.1 on clat-wlan0
+                IPv6          2001:db8:1:0:72bc:ff00:58e:ecde (preferred)
+                carried by    ipvlan
+                route         metric 601, MTU 1480
+                data path     userspace (the kernel path is not to be had: the verifier says
+                              something long; eBPF on clsact, TUN with single packets)
+                sent          1 packet, 84 B
+                received      1234 packets, 5.6 MB
+                dropped       igmp 4
+                also          reassembled 2
+                RAs refused   own 2
+            eth0: IPv4 is off because no router on this link announces a NAT64 prefix
+                (PREF64); ask the network's operator (for 5 s).
+            """
+        #expect(StatusText.lines(of: agent(on, off)).joined(separator: "\n") == expected)
+    }
+
+    @Test("colours add escape sequences and nothing else")
+    func colours() {
+        let coloured = StatusText.lines(of: agent(on, off), coloured: true).joined(separator: "\n")
+        #expect(coloured.contains("\u{1b}[1;32mwlan0\u{1b}[0m: IPv4"))
+        #expect(coloured.contains("\u{1b}[1;31meth0\u{1b}[0m: IPv4"))
+        let plain = coloured.replacing(/\u{1b}\[[0-9;]*m/, with: "")
+        #expect(plain == StatusText.lines(of: agent(on, off)).joined(separator: "\n"))
+    }
+
+    @Test("one line for a status bar")
+    func short() {
+        var other = off
+        other.reason.code = "not-selected"
+        #expect(StatusText.short(agent(on, off, other)) == "wlan0 on, eth0 off (no-pref64)")
+        #expect(StatusText.short(agent(other)) == "no interface")
+    }
+
+    @Test("every reason's sentence fits the width once it is broken")
+    func width() {
+        for reason in [
+            Reason.noRouter, .nativeIPv4, .suspended, .addressesTaken, .duplicateAddress(tries: 3), .disabled,
+        ] {
+            for line in StatusText.wrapped("wlan0: \(reason.sentence)", indent: 4) { #expect(line.count <= 80) }
+        }
+    }
+
+    @Test(
+        "sizes have one decimal",
+        arguments: [
+            (0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (1999, "1.9 kB"), (999_999, "999.9 kB"),
+            (1_000_000, "1.0 MB"),
+            (UInt64.max, "18.4 EB"),
+        ])
+    func sizes(octets: UInt64, text: String) {
+        #expect(StatusText.size(octets) == text)
+    }
+
+    @Test("metrics are OpenMetrics")
+    func metrics() {
+        let text = Metrics.text(of: agent(on, off))
+        for line in [
+            "clat_agent_info{version=\"1.2\"} 1", "clat_agent_uptime_seconds 99",
+            "clat_state{clat_state=\"on\",interface=\"wlan0\"} 1", "clat_state{clat_state=\"on\",interface=\"eth0\"} 0",
+            "clat_state{clat_state=\"off\",interface=\"eth0\"} 1",
+            "clat_reason_info{code=\"no-pref64\",interface=\"eth0\"} 1",
+            "clat_packets_total{direction=\"in\",interface=\"wlan0\"} 1234",
+            "clat_kernel_packets_total{direction=\"in\",interface=\"wlan0\"} 7",
+            "clat_bytes_total{direction=\"out\",interface=\"wlan0\"} 84",
+            "clat_tcp_packets_total{direction=\"in\",interface=\"wlan0\"} 5",
+            "clat_dropped_packets_total{interface=\"wlan0\",reason=\"igmp\"} 4",
+            "clat_events_total{event=\"reassembled\",interface=\"wlan0\"} 2",
+            "clat_refused_advertisements_total{interface=\"wlan0\",reason=\"own\"} 2",
+            "clat_pref64_lifetime_seconds{interface=\"wlan0\"} 1740",
+        ] {
+            #expect(text.split(separator: "\n").contains { $0 == line }, "\(line)")
+        }
+        #expect(text.hasSuffix("\n# EOF\n"))
+        // The samples of a family stand together, after its TYPE and HELP, and no family comes twice.
+        var types: [Substring] = []
+        for line in text.split(separator: "\n") where line.hasPrefix("# TYPE ") {
+            types.append(line.split(separator: " ")[2])
+        }
+        #expect(Set(types).count == types.count)
+        var family: Substring = ""
+        for line in text.split(separator: "\n").dropLast() {
+            if line.hasPrefix("# TYPE ") { family = line.split(separator: " ")[2] }
+            #expect(
+                line.hasPrefix("# HELP \(family) ") || line.hasPrefix("# TYPE \(family) ") || line.hasPrefix(family))
+        }
+    }
+
+    @Test("quotes and ends of line in a label are escaped")
+    func escaping() {
+        var odd = off
+        odd.interface = "a\"b\\c\nd"
+        #expect(Metrics.text(of: agent(odd)).contains("interface=\"a\\\"b\\\\c\\nd\""))
+    }
+}

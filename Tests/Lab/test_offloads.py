@@ -1,0 +1,190 @@
+"""Whatever the devices offload, what arrives is what was sent, and its checksums are right.
+
+A plain veth hides wrong checksums: it tells the receiver that they need not be looked at. So `rx` is off throughout where
+packets end, on the laptop's `clat-eth0` and on the server, whose kernels then count each wrong one; and where `tx` is
+off too, every frame on the router's link is verified from its octets.
+"""
+
+import errno
+import hashlib
+import ipaddress
+import itertools
+import socket
+import struct
+import threading
+import types
+
+import pytest
+
+import network
+import probe
+import servers
+from lab import Lab
+from namespace import PATIENCE, wait_until
+
+pytestmark = pytest.mark.agent
+
+FEATURES = ("tx", "tso", "gso", "gro")
+UDP_SEGMENT = 103  # linux/udp.h
+# Around what a packet holds, what a fragment holds, and many fragments. From 1453 to 1472 octets the answer is a packet
+# that is too large for the NAT64's other side, and the server, told so, does not repeat it.
+SIZES = [0, 1, 2, 3, 511, 1232, 1233, 1452, 1473, 1474, 2900, 8000]
+
+
+# Under a /96 the agent's address is checksum-neutral; under a /64 there is none such, and every checksum changes.
+@pytest.fixture(scope="module", params=itertools.product(["kernel", "userspace"], [96, 64]),
+                ids=lambda value: f"{value[0]}-{value[1]}")
+def up(request):
+    """A lab whose laptop has IPv4, and where wrong checksums show: with each of the data paths, and checksums that stay as
+    they are or do not."""
+    datapath, length = request.param
+    with Lab(pref64=network.PREF64_BY_LENGTH[length]) as lab:
+        agent = lab.agent("--datapath", datapath)
+        entry = agent.wait_for("on")
+        ethtool(lab.laptop, "clat-eth0", rx="off")
+        ethtool(lab.internet, "wan", rx="off")
+        devices = [(lab.laptop, "clat-eth0"), (lab.laptop, "eth0"), (lab.site.router.namespace, "lan")]
+        yield types.SimpleNamespace(lab=lab, laptop=lab.laptop, entry=entry, devices=devices)
+        print(agent.log)
+        assert agent.stop() == 0
+
+
+def ethtool(namespace, device, **features):
+    words = [word for pair in features.items() for word in pair]
+    namespace.run(["ethtool", "-K", device, *words], check=True)
+
+
+def checksum_errors(namespace):
+    """How many segments, datagrams and messages the kernel has refused for their checksums."""
+    lines = [line.split() for line in namespace.read("net/snmp").splitlines()]
+    tables = {names[0]: dict(zip(names[1:], values[1:])) for names, values in zip(lines[::2], lines[1::2])}
+    return sum(int(tables[f"{protocol}:"]["InCsumErrors"]) for protocol in ("Tcp", "Udp", "Icmp"))
+
+
+def content(size):
+    return b"".join(servers.content(size))
+
+
+# MARK: what crosses, there and back
+
+
+def stream(laptop, octets=2_000_000):
+    """TCP; the server sends it all back."""
+    data = content(octets)
+    with laptop.socket(socket.AF_INET, socket.SOCK_STREAM) as client:
+        client.settimeout(20 * PATIENCE)
+        client.connect((Lab.SERVER, 7))
+        sender = threading.Thread(target=client.sendall, args=(data,))
+        sender.start()
+        back = hashlib.sha256()
+        left = octets
+        while left > 0 and (part := client.recv(min(left, 1 << 18))):
+            back.update(part)
+            left -= len(part)
+        sender.join()
+    assert left == 0 and back.hexdigest() == hashlib.sha256(data).hexdigest()
+
+
+def datagrams(laptop, sizes):
+    """UDP, from what fits one packet to many fragments."""
+    with laptop.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.settimeout(5 * PATIENCE)
+        client.connect((Lab.SERVER, 7))
+        for size in sizes:
+            client.send(content(size))
+            assert client.recv(65535) == content(size), size
+
+
+def train(laptop, tx):
+    """One super-packet of UDP that the kernel, or a device, cuts into ten datagrams."""
+    data = content(12000)
+    with laptop.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.settimeout(5 * PATIENCE)
+        client.setsockopt(socket.SOL_UDP, UDP_SEGMENT, 1200)
+        client.connect((Lab.SERVER, 7))
+        try:
+            client.send(data)
+        except OSError as error:
+            # Before Linux 6.11 only devices that compute checksums may be handed such.
+            if error.errno == errno.EIO and not tx:
+                return
+            raise
+        assert sorted(client.recv(65535) for _ in range(10)) == sorted(data[i:i + 1200] for i in range(0, 12000, 1200))
+
+
+def echo(laptop):
+    pinger = probe.Pinger(laptop, Lab.SERVER)
+    assert pinger.reply(pinger.send(), timeout=5) is not None
+    pinger.close()
+
+
+def everything(up, tx=True):
+    ends = (up.laptop, up.lab.internet)
+    before = [checksum_errors(end) for end in ends]
+    echo(up.laptop)
+    datagrams(up.laptop, SIZES)
+    train(up.laptop, tx)
+    stream(up.laptop)
+    assert [checksum_errors(end) for end in ends] == before, "wrong checksums"
+
+
+# MARK: with which offloads
+
+
+@pytest.mark.parametrize("off", [
+    pytest.param(off, id="-".join(off) or "none")
+    for count in range(len(FEATURES) + 1) for off in itertools.combinations(FEATURES, count)])
+def test_every_kind_of_traffic_crosses_with_these_off(up, off):
+    features = {feature: "off" if feature in off else "on" for feature in FEATURES}
+    for namespace, device in up.devices:
+        ethtool(namespace, device, **features)
+    everything(up, tx="tx" not in off)
+
+
+@pytest.mark.parametrize("number", range(3), ids=["clat-eth0", "eth0", "router"])
+def test_every_kind_of_traffic_crosses_with_all_off_at_one_device(up, number):
+    for index, (namespace, device) in enumerate(up.devices):
+        ethtool(namespace, device, **dict.fromkeys(FEATURES, "off" if index == number else "on"))
+    everything(up, tx=number != 0)
+
+
+def test_datagrams_of_all_sizes(up):
+    for namespace, device in up.devices:
+        ethtool(namespace, device, **dict.fromkeys(FEATURES, "on"))
+    datagrams(up.laptop, (size for size in range(1, 8001, 37) if not 1452 < size < 1473))
+
+
+def test_every_frame_on_the_link_has_a_right_checksum(up):
+    """With all off nothing is left to a device, so that a frame is on the link as it would be on a wire."""
+    for namespace, device in up.devices:
+        ethtool(namespace, device, **dict.fromkeys(FEATURES, "off"))
+    address = up.entry["ipv6Address"]
+    with up.lab.capture(
+            up.lab.site.router.namespace, "lan",
+            lambda frame: frame.is_ipv6 and address in (frame.source, frame.destination)) as wire:
+        echo(up.laptop)
+        datagrams(up.laptop, SIZES)
+        stream(up.laptop, 100_000)
+        wait_until(lambda: any(is_finish(frame, address) for frame in wire.frames), what="the stream's end")
+    assert wire.dropped == 0
+    seen = {}
+    for frame in wire.frames:
+        if frame.protocol in (socket.IPPROTO_TCP, socket.IPPROTO_UDP, socket.IPPROTO_ICMPV6):
+            assert transport_sum(frame) == 0xFFFF, frame
+            direction = "out" if frame.source == address else "in"
+            seen[frame.protocol, direction] = seen.get((frame.protocol, direction), 0) + 1
+    # Both ways of all three, so that the assertion above has had something to say.
+    assert len(seen) == 6 and min(seen.values()) >= 1, seen
+    assert any(frame.protocol == socket.IPPROTO_FRAGMENT and frame.source == address for frame in wire.frames)
+
+
+def is_finish(frame, address):
+    return frame.protocol == socket.IPPROTO_TCP and frame.source == address and frame.payload[13] & 1
+
+
+def transport_sum(frame):
+    """RFC 8200 section 8.1, over pseudo-header and payload: ffff if the checksum is right."""
+    length = int.from_bytes(frame.octets[18:20], "big")
+    addresses = b"".join(ipaddress.IPv6Address(text).packed for text in (frame.source, frame.destination))
+    data = addresses + struct.pack("!II", length, frame.protocol) + frame.octets[54:54 + length]
+    return ~probe.internet_checksum(data) & 0xFFFF

@@ -1,0 +1,74 @@
+"""dhcpcd, without systemd: it takes every interface it meets, ours too unless it is told."""
+
+import pathlib
+import shutil
+import subprocess
+import time
+
+import pytest
+
+import guest
+from agent import REPOSITORY
+from manager import *  # noqa: F403: the tests
+from manager import DEVICE, UPLINK
+from namespace import wait_until
+
+pytestmark = pytest.mark.agent
+HOOK = REPOSITORY / "contrib/dhcpcd/50-clat-agent"
+
+
+class Dhcpcd:
+    """Master mode: all interfaces, both families. Without a DHCP server it takes a link-local IPv4 address with a default route."""
+
+    name = "dhcpcd"
+
+    def __init__(self, log):
+        shutil.copy(HOOK, "/usr/lib/dhcpcd/dhcpcd-hooks/50-clat-agent")
+        # The first as contrib/dhcpcd says; there is no udev to wait for.
+        pathlib.Path("/run/dhcpcd.conf").write_text("denyinterfaces clat-*\nslaac hwaddr\nnodev\n")
+        self._log, self._process = log, None
+
+    def start(self):
+        if not self._process:
+            self._process = subprocess.Popen(
+                ["dhcpcd", "-B", "-f", "/run/dhcpcd.conf"], stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log)
+            wait_until(lambda: guest.addresses(guest.Machine(), UPLINK), timeout=30, what="dhcpcd")
+
+    def stop(self):
+        if self._process:
+            self._process.terminate()
+            self._process.wait(20)
+            self._process = None
+
+    def restart(self):
+        self.stop()
+        self.start()
+
+    def manages(self, interface):
+        self._log.seek(0)
+        return f"{interface}:" in self._log.read()
+
+    def poke(self, lab):
+        lab.switch.ip("link set laptop down")
+        time.sleep(1)
+        lab.switch.ip("link set laptop up")
+
+    def hook(self):
+        guest.run("env", f"interface={UPLINK}", "reason=CARRIER", "sh", "-c", f". {HOOK}")
+
+
+@pytest.fixture(scope="module")
+def manager():
+    with open("/run/dhcpcd.log", "w+") as log:
+        made = Dhcpcd(log)
+        yield made
+        made.stop()
+        log.seek(0)
+        print(log.read())
+
+
+def test_a_link_local_ipv4_address_is_not_native_ipv4(lab, up):
+    wait_until(lambda: " 169.254." in lab.laptop.run(["ip", "-4", "address", "show", "dev", UPLINK], check=True).stdout,
+               timeout=60, what="a link-local IPv4 address")
+    up.wait_for("on", UPLINK)
+    assert works(lab)
