@@ -7,6 +7,7 @@
 #define icmp6_filter kernel_icmp6_filter
 #include <linux/icmpv6.h>
 #undef icmp6_filter
+#include <linux/fib_rules.h>
 #include <linux/if.h>
 #include <linux/if_addr.h>
 #include <linux/if_arp.h>

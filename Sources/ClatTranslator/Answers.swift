@@ -28,7 +28,8 @@ extension Translator {
         // Precedence 6, as routers' messages have (RFC 1812 section 4.3.2.5).
         IPv4Header(
             trafficClass: 0xc0, totalLength: messageEnd - start, identification: nextIdentification, fragmentField: 0,
-            ttl: 64, protocolNumber: IPProtocol.icmp, source: ErrorTranslation.dummy, destination: header.source
+            ttl: 64 &+ configuration.kernelHops, protocolNumber: IPProtocol.icmp, source: ErrorTranslation.dummy,
+            destination: header.source
         ).store(into: &buffer, at: start)
         nextIdentification &+= 1
         Offload().store(into: &buffer, at: start - Offload.size)
@@ -57,9 +58,9 @@ extension Translator {
         let message = packet.lowerBound - ICMPHeader.size
         let messageEnd = min(end, packet.lowerBound + 1280 - IPv6Header.size - ICMPHeader.size)
         let reply = IPv6Header(
-            trafficClass: 0, payloadLength: messageEnd - message, nextHeader: IPProtocol.icmpv6, hopLimit: 64,
-            sourceHigh: header.destinationHigh, sourceLow: header.destinationLow, destinationHigh: header.sourceHigh,
-            destinationLow: header.sourceLow)
+            trafficClass: 0, payloadLength: messageEnd - message, nextHeader: IPProtocol.icmpv6,
+            hopLimit: 64 &+ configuration.kernelHops, sourceHigh: header.destinationHigh,
+            sourceLow: header.destinationLow, destinationHigh: header.sourceHigh, destinationLow: header.sourceLow)
         let pseudo = Checksum.pseudoHeader(length: reply.payloadLength, nextHeader: IPProtocol.icmpv6)
         ICMPHeader.store(
             answer.type, answer.code, answer.word, into: &buffer, message..<messageEnd,

@@ -38,7 +38,7 @@ public struct TUNDevice: ~Copyable, Sendable {
     ///
     /// - Parameters:
     ///   - name: the interface's name, at most 15 octets.
-    ///   - queueLength: how many frames may wait for the reader (`txqueuelen`).
+    ///   - queueLength: how many frames may wait for the reader (`txqueuelen`), where the kernel lets us choose.
     public init(name: String = "tun", queueLength: Int = 1000) throws(SystemError) {
         let descriptor = try OwnedDescriptor(opening: "/dev/net/tun", O_RDWR)
         let fd = descriptor.rawValue
@@ -56,7 +56,12 @@ public struct TUNDevice: ~Copyable, Sendable {
         try retrying("ioctl SIOCGIFINDEX \(name)") { ioctl(anySocket, UInt(SIOCGIFINDEX), &request) }
         let interfaceIndex = UInt32(bitPattern: request.ifr_ifru.ifru_ivalue)
         request.ifr_ifru.ifru_ivalue = CInt(clamping: queueLength)
-        try retrying("ioctl SIOCSIFTXQLEN \(name)") { ioctl(anySocket, UInt(SIOCSIFTXQLEN), &request) }
+        do throws(SystemError) {
+            try retrying("ioctl SIOCSIFTXQLEN \(name)") { ioctl(anySocket, UInt(SIOCSIFTXQLEN), &request) }
+        } catch {
+            // Refused in every user namespace but the machine's; the queue then has the 500 frames it was born with.
+            guard error.code == EPERM else { throw error }
+        }
         request.ifr_ifru.ifru_mtu = CInt(Self.mtu)
         try retrying("ioctl SIOCSIFMTU \(name)") { ioctl(anySocket, UInt(SIOCSIFMTU), &request) }
         request.ifr_ifru.ifru_flags = Int16(IFF_UP)

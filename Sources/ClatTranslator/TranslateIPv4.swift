@@ -28,16 +28,15 @@ extension Translator {
         {
             throw Refusal(.sourceRoute, answer: .init(type: UInt8(ICMP_DEST_UNREACH), code: UInt8(ICMP_SR_FAILED)))
         }
-        guard header.ttl > configuration.hopLimitDecrement else {
+        guard let hopLimit = hopLimit(after: header.ttl) else {
             throw Refusal(.ttlExpired, answer: .init(type: UInt8(ICMP_TIME_EXCEEDED), code: UInt8(ICMP_EXC_TTL)))
         }
 
         let remote = mapping.layout.embed(header.destination)
         var result = IPv6Header(
             trafficClass: configuration.copyTrafficClass ? header.trafficClass : 0, payloadLength: payload.count,
-            nextHeader: header.protocolNumber, hopLimit: header.ttl &- configuration.hopLimitDecrement,
-            sourceHigh: mapping.high, sourceLow: mapping.low, destinationHigh: remote.high,
-            destinationLow: remote.low)
+            nextHeader: header.protocolNumber, hopLimit: hopLimit, sourceHigh: mapping.high, sourceLow: mapping.low,
+            destinationHigh: remote.high, destinationLow: remote.low)
         let fragment = header.isFragment ? header.fragment : nil
         try fragment?.check(length: payload.count)
         if let fragment, waits(header, fragment, payload, buffer.bytes, now) {

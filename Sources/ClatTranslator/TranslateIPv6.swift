@@ -137,13 +137,13 @@ extension Translator {
     /// reached its host, which does not look at it.
     @inline(__always)
     func ttl(_ hopLimit: UInt8) throws(Refusal) -> UInt8 {
-        if hopLimit > configuration.hopLimitDecrement { return hopLimit &- configuration.hopLimitDecrement }
+        if let rest = self.hopLimit(after: hopLimit) { return rest }
         if configuration.strictHopLimit {
             throw Refusal(
                 .hopLimitExpired,
                 answer: .init(type: UInt8(ICMP6_TIME_EXCEEDED), code: UInt8(ICMP6_TIME_EXCEED_TRANSIT)))
         }
-        return 1
+        return 1 &+ configuration.kernelHops
     }
 
     /// Nil if the packet fits in one; otherwise the MTU to cut it to, which is allowed for fragments and for what was at

@@ -142,6 +142,14 @@ public struct Translator: ~Copyable, Sendable {
         return false
     }
 
+    /// The TTL or hop limit to write for one that was read, or nil if that has run out.
+    @inline(__always)
+    func hopLimit(after read: UInt8) -> UInt8? {
+        let sent = Int(read) &+ Int(configuration.kernelHops)
+        let rest = sent &- Int(configuration.hopLimitDecrement)
+        return rest > 0 ? UInt8(truncatingIfNeeded: min(rest &+ Int(configuration.kernelHops), 255)) : nil
+    }
+
     /// RFC 1918.
     func isPrivate(_ address: UInt32) -> Bool {
         address >> 24 == 10 || address >> 20 == 0xac1 || address >> 16 == 0xc0a8

@@ -15,6 +15,9 @@ public struct TranslatorConfiguration: Hashable, Sendable {
     public var copyTrafficClass = true
     /// What a packet's TTL or hop limit loses: 1, or 0 for networks that punish a lower one.
     public var hopLimitDecrement: UInt8 = 1
+    /// What the kernel takes of it besides, once before the packet comes here and once more after: 0 where eBPF carries
+    /// packets past the stack, 1 where the stack forwards them. The translator gives both back, up to 255.
+    public var kernelHops: UInt8 = 0
     /// Refuses inbound packets whose hop limit would reach zero, with a Time Exceeded. Off, a packet for this host is
     /// delivered with a TTL of at least 1, as a host does with what has reached it (RFC 8200 section 3).
     public var strictHopLimit = false

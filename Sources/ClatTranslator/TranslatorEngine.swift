@@ -30,11 +30,14 @@ public struct TranslatorEngine: ~Copyable, Sendable {
     private let shared: Shared
     private let thread: ClatBase.Thread<Void>
 
-    /// Starts the thread.
-    public init(_ tun: consuming TUNDevice, configuration: TranslatorConfiguration) throws(SystemError) {
+    /// Starts the thread. With a socket for ICMPv6 errors it translates what that brings, too; a poll(2) for each packet is
+    /// the price.
+    public init(
+        _ tun: consuming TUNDevice, errors: consuming ICMPErrorSocket? = nil, configuration: TranslatorConfiguration
+    ) throws(SystemError) {
         _ = Self.wakeHandler
         let counters = TranslatorCounters()
-        let shared = try Shared(tun, configuration)
+        let shared = try Shared(tun, errors, configuration)
         thread = try ClatBase.Thread(name: "clat-packets") { shared.run(counters) }
         self.counters = counters
         self.shared = shared
@@ -83,6 +86,7 @@ public struct TranslatorEngine: ~Copyable, Sendable {
 /// What the thread and the engine's owner both hold.
 private final class Shared: Sendable {
     let tun: TUNDevice
+    private let errors: ICMPErrorSocket?
     let end = Mutex<TranslatorEngine.End?>(nil)
     let ended: OwnedDescriptor
     let readFaults = Atomic<UInt64>(0)
@@ -92,10 +96,13 @@ private final class Shared: Sendable {
     private let generation = Atomic<UInt64>(0)
     private static let stopGeneration = UInt64.max
 
-    init(_ tun: consuming TUNDevice, _ configuration: TranslatorConfiguration) throws(SystemError) {
+    init(
+        _ tun: consuming TUNDevice, _ errors: consuming ICMPErrorSocket?, _ configuration: TranslatorConfiguration
+    ) throws(SystemError) {
         ended = OwnedDescriptor(
             adopting: try retrying("eventfd") { eventfd(0, CInt(EFD_CLOEXEC | EFD_NONBLOCK)) })
         self.tun = tun
+        self.errors = errors
         latest = Mutex(configuration)
     }
 
@@ -133,12 +140,13 @@ private final class Shared: Sendable {
         let buffer = UnsafeMutableRawBufferPointer.allocate(
             byteCount: headroom + TUNDevice.largestFrame, alignment: 64)
         defer { buffer.deallocate() }
+        let room = UnsafeMutableRawBufferPointer(rebasing: buffer[headroom...])
+        var source = Source.tun
         var current: UInt64 = 0
         var translator = Translator(latest.withLock { $0 }, counters: counters)
         var sink = TUNSink(descriptor: tun.descriptor.rawValue)
         while true {
-            let count = read(
-                tun.descriptor.rawValue, buffer.baseAddress.map { $0 + headroom }, buffer.count - headroom)
+            let count = receive(into: room, &source)
             let code = errno
             let newest = generation.load(ordering: .relaxed)
             if newest != current {
@@ -149,8 +157,9 @@ private final class Shared: Sendable {
             }
             guard count >= 0 else {
                 switch code {
-                case EINTR: continue
+                case EINTR, EAGAIN: continue
                 case EINVAL, ENOMEM: readFaults.add(1, ordering: .relaxed)
+                case _ where source == .errors: readFaults.add(1, ordering: .relaxed)
                 default: return .deviceGone(SystemError(call: "read from the TUN", code: code))
                 }
                 continue
@@ -163,6 +172,30 @@ private final class Shared: Sendable {
                 sink.faults = 0
             }
         }
+    }
+
+    /// Where a frame comes from.
+    private enum Source { case tun, errors }
+
+    /// Waits for a frame and reads it; -1 and errno as read(2). Where both have one they take turns, so that neither starves
+    /// the other; `source` is whose turn it was.
+    @inline(__always)
+    private func receive(into room: UnsafeMutableRawBufferPointer, _ source: inout Source) -> Int {
+        switch errors {
+        case nil: break
+        case .some(let errors):
+            var ready: (tun: pollfd, errors: pollfd) = (
+                pollfd(fd: tun.descriptor.rawValue, events: Int16(POLLIN), revents: 0),
+                pollfd(fd: errors.descriptor, events: Int16(POLLIN), revents: 0)
+            )
+            let count = withUnsafeMutableBytes(of: &ready) {
+                poll($0.assumingMemoryBound(to: pollfd.self).baseAddress, 2, -1)
+            }
+            guard count > 0 else { return -1 }
+            source = ready.errors.revents != 0 && (ready.tun.revents == 0 || source == .tun) ? .errors : .tun
+            if source == .errors { return errors.receive(into: room) }
+        }
+        return read(tun.descriptor.rawValue, room.baseAddress, room.count)
     }
 
     /// CLOCK_MONOTONIC to a tick (some milliseconds), which takes a tenth of the exact time's cost.

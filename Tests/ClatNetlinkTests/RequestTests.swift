@@ -343,6 +343,40 @@ struct RequestTests {
             """)
     }
 
+    @Test("for a rule says what it is about, and gives priority and table even where they could be left out")
+    func rules() throws {
+        let prefix = try #require(IPPrefix(try IPAddress("64:ff9b::"), length: 96))
+        let rule = Rule(
+            .ipv6, priority: 10, from: prefix, by: "up0", transport: 58, table: RouteTable(rawValue: 464))
+        try expect(
+            .newRule(rule),
+            """
+            58000000 2000 0506 00000000 00000000          // 88 octets, RTM_NEWRULE, REQUEST|ACK|EXCL|CREATE
+            0a 00 60 00 fc 00 00 01 00000000              // fib_rule_hdr: AF_INET6, source /96, compat, to table
+            0800 0600 0a000000                            // FRA_PRIORITY 10
+            0800 0f00 d0010000                            // FRA_TABLE 464
+            1400 0200 0064ff9b000000000000000000000000    // FRA_SRC
+            0800 0300 75703000                            // FRA_IIFNAME "up0"
+            0500 1600 3a 000000                           // FRA_IP_PROTO ICMPv6
+            0500 1500 04 000000                           // FRA_PROTOCOL static
+            """)
+        try expect(
+            .deleteRule(Rule(.ipv4, priority: 0, table: .local, origin: .kernel)),
+            """
+            34000000 2100 0500 00000000 00000000          // 52 octets, RTM_DELRULE, REQUEST|ACK
+            02 00 00 00 ff 00 00 01 00000000              // fib_rule_hdr: AF_INET, local, to table
+            0800 0600 00000000                            // FRA_PRIORITY 0
+            0800 0f00 ff000000                            // FRA_TABLE local
+            0500 1500 02 000000                           // FRA_PROTOCOL kernel
+            """)
+        try expect(
+            .rules(.ipv6),
+            """
+            1c000000 2200 0103 00000000 00000000          // 28 octets, RTM_GETRULE, REQUEST|DUMP
+            0a 00 00 00 00 00 00 00 00000000              // fib_rule_hdr: AF_INET6
+            """)
+    }
+
     @Test("that does not fit is not sent")
     func overfull() throws {
         let request = Request.link(named: String(repeating: "x", count: 2000))

@@ -38,6 +38,17 @@ struct AnswerTests {
         #expect(bench.packets(V4(ttl: 0).with { $0.udp([]) }.octets).first?.first == 0x45)
     }
 
+    @Test("Before the kernel's forwarding takes one, errors have one more")
+    func forwarded() {
+        var configuration = TranslatorConfiguration.standard
+        (configuration.kernelHops, configuration.strictHopLimit) = (1, true)
+        var bench = Bench(configuration)
+        let prohibited = V4(destination: IPv4Address(192, 0, 0, 5)).with { $0.udp([]) }.octets
+        #expect(bench.packets(prohibited).first?[8] == 65)
+        let expired = V6(hopLimit: 0).with { $0.udp([]) }.octets
+        #expect(bench.packets(expired).first?[7] == 65)
+    }
+
     @Test("In strict mode a hop limit that runs out is answered with Time Exceeded", arguments: [0, 1])
     func strictHopLimit(hopLimit: UInt8) {
         var configuration = TranslatorConfiguration.standard

@@ -62,6 +62,17 @@ struct InboundTests {
         #expect(bench.hex(input.octets) == hex(inbound { $0.ttl = ttl }.with { $0.udp([]) }.octets))
     }
 
+    @Test(
+        "Between two hops of the kernel's forwarding, the three together take one",
+        arguments: [(0, 2), (1, 2), (2, 3), (63, 64), (254, 255)] as [(UInt8, UInt8)])
+    func forwarded(hopLimit: UInt8, ttl: UInt8) {
+        var configuration = TranslatorConfiguration.standard
+        configuration.kernelHops = 1
+        var bench = Bench(configuration)
+        let input = V6(hopLimit: hopLimit).with { $0.udp([]) }
+        #expect(bench.hex(input.octets) == hex(inbound { $0.ttl = ttl }.with { $0.udp([]) }.octets))
+    }
+
     @Test("DF is clear up to 1260 octets and set above", arguments: [(1260, false), (1261, true), (1480, true)])
     func dontFragment(size: Int, expected: Bool) {
         var bench = Bench()

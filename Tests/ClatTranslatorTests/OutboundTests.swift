@@ -89,6 +89,17 @@ struct OutboundTests {
         #expect(bench.hex(input.octets) == hex(outbound { $0.hopLimit = ttl }.with { $0.udp([]) }.octets))
     }
 
+    @Test(
+        "Between two hops of the kernel's forwarding, the three together take one",
+        arguments: [(1, 1, 2), (63, 1, 64), (254, 1, 255), (1, 0, 3), (254, 0, 255)] as [(UInt8, UInt8, UInt8)])
+    func forwarded(ttl: UInt8, decrement: UInt8, hopLimit: UInt8) {
+        var configuration = TranslatorConfiguration.standard
+        (configuration.kernelHops, configuration.hopLimitDecrement) = (1, decrement)
+        var bench = Bench(configuration)
+        let input = V4(ttl: ttl).with { $0.udp([]) }
+        #expect(bench.hex(input.octets) == hex(outbound { $0.hopLimit = hopLimit }.with { $0.udp([]) }.octets))
+    }
+
     static let harmlessOptions = [
         "01010100", "07070400000000 00", "94040000", "830708c633640700", "44 04 05 00", "83ff0400",
     ]

@@ -168,6 +168,11 @@ def is_alive(process):
         return False
 
 
+def in_user_namespace():
+    """Whether this is another user namespace than the machine's own."""
+    return pathlib.Path("/proc/self/uid_map").read_text().split() != ["0", "0", "4294967295"]
+
+
 def prepare():
     """Makes /run/netns usable. In a user namespace it gets a tmpfs of its own, so that no trace is left on the
     machine."""
@@ -175,7 +180,7 @@ def prepare():
         raise PermissionError("the lab needs root, or unshare --user --map-root-user --net --mount")
     if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
         raise PermissionError("the lab's NAT64 needs to read and write /dev/net/tun, which this user may not")
-    if pathlib.Path("/proc/self/uid_map").read_text().split() == ["0", "0", "4294967295"]:
+    if not in_user_namespace():
         return
     try:
         NETNS.mkdir(exist_ok=True)

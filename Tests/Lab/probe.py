@@ -119,3 +119,14 @@ class Defender:
 
     def __exit__(self, *_):
         self.close()
+
+
+def query_listeners(namespace, interface):
+    """Asks all nodes on a link which groups they listen to, as a switch or router does (MLDv2, RFC 3810 section 5.1)."""
+    with namespace.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as asker, namespace.entered():
+        index = socket.if_nametoindex(interface)
+        # Hop-by-Hop Options with Router Alert (RFC 2711), without which no one answers.
+        asker.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_HOPOPTS, bytes([0, 0, 5, 2, 0, 0, 1, 0]))
+        # Type 130, answers within 100 ms, about all groups, robustness 2, interval 125 s, no sources.
+        query = struct.pack("!BBHHH16xBBH", 130, 0, 0, 100, 0, 2, 125, 0)
+        asker.sendto(query, ("ff02::1", 0, 0, index))

@@ -4,12 +4,15 @@ import ipaddress
 import os
 import re
 import socket
+import sys
 import time
 import types
 
 import pytest
 
+import namespace
 import network
+import no_bpf
 import probe
 import servers
 import snapshot
@@ -23,12 +26,22 @@ DUMMY = "192.0.0.8"
 SIZE = os.environ.get("CLAT_LAB_TRANSFER", "100M")  # less where everything is emulated
 
 
-@pytest.fixture(scope="module", params=["kernel", "userspace"])
+WITHOUT_BPF = (sys.executable, "-B", no_bpf.__file__)
+
+
+@pytest.fixture(scope="module", params=["kernel", "userspace", "routes"])
 def up(shared_lab, request):
-    """A lab whose laptop has IPv4, for tests that leave it so; once with each of the data paths."""
-    agent = shared_lab.agent("--datapath", request.param)
+    """A lab whose laptop has IPv4, for tests that leave it so; once with each of the data paths. `routes` is user space
+    where the kernel refuses eBPF."""
+    if request.param != "routes" and namespace.in_user_namespace():
+        pytest.skip("a user namespace gets no eBPF")
+    if request.param == "routes":
+        agent = shared_lab.agent(wrapper=WITHOUT_BPF)
+    else:
+        agent = shared_lab.agent("--datapath", request.param)
     entry = agent.wait_for("on")
-    assert entry["datapath"]["kind"] == request.param
+    assert entry["datapath"]["kind"] == ("userspace" if request.param == "routes" else request.param)
+    assert ("by routes and rules" in entry["datapath"]["detail"]) == (request.param == "routes")
     yield types.SimpleNamespace(lab=shared_lab, laptop=shared_lab.laptop, agent=agent, entry=entry)
     print(agent.log)
     assert agent.stop() == 0
@@ -176,6 +189,48 @@ def test_a_packet_larger_than_the_path_gets_its_error(up):
         assert servers.sha256(10**6) in up.laptop.run(["sh", "-c", command], check=True).stdout
     finally:
         up.lab.site.set_mtu(1500)
+
+
+# MARK: a good neighbour on the link
+
+
+@pytest.mark.parametrize("ttl", [10, 255])
+def test_it_counts_as_one_hop(up, ttl):
+    """What leaves the laptop with a TTL has one less on the link, and what came by the link one less in the laptop."""
+    with up.lab.capture(up.lab.site.router.namespace, "lan", lambda frame: frame.icmpv6_type in (128, 129)) as wire:
+        output = up.laptop.run(["ping", "-n", "-c1", "-W5", f"-t{ttl}", Lab.SERVER], check=True).stdout
+    assert [frame.hop_limit for frame in wire.frames if frame.icmpv6_type == 128] == [ttl - 1]
+    replies = [frame.hop_limit for frame in wire.frames if frame.icmpv6_type == 129]
+    assert [f" ttl={limit - 1} " in output for limit in replies] == [True], output
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_DGRAM, socket.SOCK_STREAM], ids=["udp", "tcp"])
+def test_native_packets_to_its_address_are_refused(up, kind):
+    with up.lab.site.router.namespace.socket(socket.AF_INET6, kind) as client:
+        client.settimeout(5)
+        with pytest.raises(PermissionError):  # ICMPv6 type 1, code 1 (RFC 7915 section 5.4)
+            client.connect((up.entry["ipv6Address"], 9))
+            client.send(b"native")
+            client.recv(100)
+
+
+def test_its_neighbours_do_not_take_it_for_a_router(up):
+    router, address = up.lab.site.router.namespace, up.entry["ipv6Address"]
+    with up.lab.capture(router, "lan", lambda frame: frame.icmpv6_type == 136) as wire:
+        router.ip("neighbour flush dev lan")
+        router.run(["ping", "-c1", "-W5", address], check=True)
+        wait_until(lambda: any(frame.target == address for frame in wire.frames), what="its advertisement")
+    advertised = [frame for frame in wire.frames if frame.target == address]
+    assert all(frame.source == address and not frame.payload[4] & 0x80 for frame in advertised)
+
+
+def test_it_answers_multicast_listener_queries(up):
+    """For a switch that snoops, its solicited-node group lives by these answers."""
+    router, address = up.lab.site.router.namespace, ipaddress.IPv6Address(up.entry["ipv6Address"])
+    group = ipaddress.IPv6Address("ff02::1:ff00:0").packed[:13] + address.packed[13:]
+    with up.lab.capture(router, "lan", lambda frame: frame.is_ipv6 and group in frame.payload) as wire:
+        probe.query_listeners(router, "lan")
+        wait_until(lambda: wire.frames, what="a report of its group")
 
 
 # MARK: beginning and end

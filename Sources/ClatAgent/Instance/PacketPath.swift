@@ -1,10 +1,17 @@
 import ClatBase
+import ClatNetlink
 import ClatTranslator
 
 /// TUN, packet thread and steering of one instance. Steering goes first, so that no packet comes to a TUN without a
 /// reader.
 final class PacketPath: Sendable {
-    private let steering: Steering
+    /// What brings packets to the TUN and away from it.
+    private enum Way: ~Copyable, Sendable {
+        case programs(Steering)
+        case routes(RouteSteering)
+    }
+
+    private let way: Way
     private let engine: TranslatorEngine
     /// What status tells of it.
     let status: DatapathStatus
@@ -23,28 +30,51 @@ final class PacketPath: Sendable {
             case let some where some.contains(.tcp): "TCP super-packets"
             default: "single packets"
             }
-        engine = try TranslatorEngine(tun, configuration: configuration)
-        var why = datapath == .userspace ? "as configured; " : ""
-        var inKernel = datapath != .userspace
-        let steering: Steering
-        do throws(SteeringError) {
-            steering = try Steering(devices, configuration: configuration, kernelPath: inKernel)
-        } catch {
-            // The programs of the kernel path are larger, and an old verifier may refuse them but take plain steering.
-            guard datapath == .auto else { throw error }
-            steering = try Steering(devices, configuration: configuration, kernelPath: false)
-            why = "the kernel path is not to be had: \(error); "
-            inKernel = false
+        var programs: Steering?
+        var refusal: SteeringError?
+        var inKernel = false
+        // The programs of the kernel path are larger, and an old verifier may refuse them but take plain steering.
+        for kernelPath in datapath == .auto ? [true, false] : [datapath == .kernel] where programs == nil {
+            do throws(SteeringError) {
+                programs = try Steering(devices, configuration: configuration, kernelPath: kernelPath)
+                inKernel = kernelPath
+            } catch { refusal = error }
         }
-        let detail = "eBPF on \(steering.attachment.rawValue), TUN with \(offloads)"
-        status = DatapathStatus(kind: inKernel ? "kernel" : "userspace", detail: why + detail)
-        self.steering = steering
+        var words: [String] = datapath == .userspace ? ["as configured"] : []
+        if let programs = programs.take() {
+            if let refusal { words.append("the kernel path is not to be had: \(refusal)") }
+            words.append("eBPF on \(programs.attachment.rawValue), TUN with \(offloads)")
+            engine = try TranslatorEngine(tun, configuration: configuration)
+            way = .programs(programs)
+        } else {
+            if datapath == .kernel, let refusal { throw refusal }
+            let errors = try ICMPErrorSocket()
+            let routes = try RouteSteering(devices, configuration: configuration)
+            words.append("steered by routes and rules" + (refusal.map { ", as \($0)" } ?? ""))
+            words.append("TUN with \(offloads)")
+            engine = try TranslatorEngine(tun, errors: errors, configuration: Self.forwarded(configuration))
+            way = .routes(routes)
+        }
+        status = DatapathStatus(kind: inKernel ? "kernel" : "userspace", detail: words.joined(separator: "; "))
+    }
+
+    /// The same for a translator between two hops of the stack.
+    private static func forwarded(_ configuration: TranslatorConfiguration) -> TranslatorConfiguration {
+        var configuration = configuration
+        configuration.kernelHops = 1
+        return configuration
     }
 
     /// From the next packet on it works by this.
-    func update(_ configuration: TranslatorConfiguration) throws(SteeringError) {
-        engine.update(configuration)
-        try steering.update(configuration)
+    func update(_ configuration: TranslatorConfiguration) throws {
+        switch way {
+        case .programs(let steering):
+            engine.update(configuration)
+            try steering.update(configuration)
+        case .routes(let steering):
+            engine.update(Self.forwarded(configuration))
+            try steering.update(configuration)
+        }
     }
 
     /// To be polled for reading: ready once the packet thread has ended by itself.
@@ -56,11 +86,19 @@ final class PacketPath: Sendable {
         return "the packet thread ended: \(error)"
     }
 
+    /// What the programs counted, where there are any.
+    private var programCounts: SteeringCounts? {
+        switch way {
+        case .programs(let steering): try? steering.counts()
+        case .routes: nil
+        }
+    }
+
     /// Packets and octets each way, both paths together, and what was refused or failed, by name.
     var counters: [String: UInt64] {
         let counts = engine.counters.snapshot()
         let faults = engine.faults
-        let kernel = try? steering.counts()
+        let kernel = programCounts
         func add(_ name: String, _ user: TranslatorCounts.Direction, _ direction: SteeringCounts.Direction?) {
             let fast = direction?.translated
             all["packets-\(name)"] = user.packets + (fast?.packets ?? 0)
