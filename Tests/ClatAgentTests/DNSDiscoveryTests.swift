@@ -406,6 +406,23 @@ struct RefreshTests {
         #expect(world.solicitations.isEmpty)
     }
 
+    @Test("a solicitation that had no address to go out from is sent once there is one")
+    func linkLocal() throws {
+        var world = World()
+        try world.happen(.link(ethernet(2)))
+        world.solicitations = []
+        let address = HostAddress(index: 2, value: .v6(IPv6Address(high: 0xfe80_0000_0000_0000, low: 9)))
+        try world.happen(.address(address, isTentative: true))
+        try world.pass(.seconds(1))
+        #expect(world.solicitations.isEmpty)
+        try world.happen(.address(address))
+        #expect(world.solicitations == [world.now])
+        try world.happen(.advertisement(try parse(header), uplink: 2))
+        try world.happen(.addressGone(address))
+        try world.happen(.address(address))
+        #expect(world.solicitations.count == 1)
+    }
+
     @Test("another hardware address is another attachment: routers and resolvers are asked at once")
     func hardwareAddress() throws {
         var world = World()

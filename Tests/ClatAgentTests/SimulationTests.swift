@@ -25,6 +25,10 @@ enum Happening: Hashable, Sendable {
     case overrun
     case crash
     case renew(uplink: Int)
+    case resolver(Answer)
+
+    /// What resolvers answer from then on.
+    enum Answer: Hashable, Sendable, CaseIterable { case prefix, otherPrefix, tiny, no, error, nothing }
 
     /// What DAD does with new addresses.
     enum Verdict: Hashable, Sendable, CaseIterable { case preferred, optimistic, silent, duplicate }
@@ -65,7 +69,8 @@ enum Happening: Hashable, Sendable {
         case 92..<94: return .sleep(seconds: [1, 700, 30_000][number(0...2)])
         case 94..<95: return .overrun
         case 95..<96: return .crash
-        default: return .renew(uplink: uplink)
+        case 96..<98: return .renew(uplink: uplink)
+        default: return .resolver(Answer.allCases[number(0...5)])
         }
     }
 }
@@ -100,6 +105,11 @@ struct Simulation {
     private mutating func set(_ link: Uplink) throws {
         links[link.index] = link
         try world.happen(.link(link))
+        guard link.isRunning else { return }
+        let address = HostAddress(
+            index: link.index, value: .v6(IPv6Address(high: 0x2001_0db8_0000_0000, low: UInt64(link.index))))
+        addresses.insert(address)
+        try world.happen(.address(address))
     }
 
     private mutating func apply(_ happening: Happening) throws {
@@ -121,6 +131,7 @@ struct Simulation {
                 text += "03 04 40c0 00000e10 \(preferred) 00000000 20010db8\(hex(abs(prefix), 4))00000000000000000000"
             }
             if let pref64 { text += "26 02 \(hex(lifetime & ~7, 4)) 20010db8 \(hex(0x640 + pref64, 4))0000 00000000" }
+            text += "19 03 0000 00000708 20010db8000100000000000000000053"
             let source = IPv6Address(high: 0xfe80_0000_0000_0000, low: UInt64(router))
             try world.happen(.advertisement(try parse(text, from: source), uplink: uplink))
         case .link(let index, let up, let carrier, let mtu, let hardware):
@@ -195,15 +206,31 @@ struct Simulation {
         case .sleep(let seconds):
             world.now = world.now + .seconds(seconds)
             try world.happen(.timer)
+            try world.happen(.resumed)
         case .overrun: try world.happen(.snapshot(host))
         case .crash:
-            let (now, kernel) = (world.now, world.kernel)
+            let (now, kernel, resolve) = (world.now, world.kernel, world.resolve)
             world = World()
             world.now = now
+            world.resolve = resolve
             world.kernel.nextIndex = kernel.nextIndex
             world.kernel.failing = kernel.failing
             try world.happen(.snapshot(host))
         case .renew(let uplink): try world.happen(.renew(uplink: uplink))
+        case .resolver(let new):
+            func told(_ number: Int, _ lifetime: Int) -> DNSOutcome? {
+                PREF64("2001:db8:64\(number)::/96").map { .prefixes([$0], lifetime: lifetime) }
+            }
+            world.resolve = { _ in
+                switch new {
+                case .prefix: told(1, 600)
+                case .otherPrefix: told(2, 3600)
+                case .tiny: told(2, 0)
+                case .no: DNSOutcome.none(.noAddress, lifetime: 300)
+                case .error: .failed(.noAnswer)
+                case .nothing: nil
+                }
+            }
         }
     }
 

@@ -211,9 +211,15 @@ public struct AgentMachine: Hashable, Sendable {
         uplinks[link.index] = uplink
     }
 
-    /// A new address is a new attachment, and what could not be asked before can be asked now.
+    /// A new address is a new attachment, and what could not be asked before can be asked now: a solicitation goes out from
+    /// a link-local address, a question from a global one.
     private mutating func askAgain(because address: HostAddress, now: BootInstant) {
-        if address.isGlobal { uplinks[address.index]?.knowledge.dns.askAgain(now: now) }
+        guard case .v6 = address.value else { return }
+        if address.isGlobal {
+            uplinks[address.index]?.knowledge.dns.askAgain(now: now)
+        } else if uplinks[address.index]?.solicitation.due != nil {
+            uplinks[address.index]?.solicitation.start(now: now)
+        }
     }
 
     private mutating func remove(link index: Int, now: BootInstant) {
