@@ -100,7 +100,7 @@ final class Tayga {
             try retrying("setsockopt") {
                 setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &room, socklen_t(MemoryLayout<CInt>.size))
             }
-            try Self.with(address: index, UInt16(ETH_P_ALL)) { address, size in
+            _ = try Self.with(address: index, UInt16(ETH_P_ALL)) { address, size in
                 try retrying("bind") { bind(fd, address, size) }
             }
             return (fd, index)
