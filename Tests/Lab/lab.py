@@ -21,12 +21,16 @@ import tempfile
 import threading
 
 import namespace
+import no_bpf
 from agent import Agent
 from capture import Capture
 from namespace import wait_until
 from network import Site, synthesise
 
 PREFIX = "clatlab-"
+# The ways of packets to test: by eBPF, by it to user space, and to user space where the kernel refuses eBPF, as it does in
+# every user namespace but the machine's.
+DATAPATHS = ["routes"] if namespace.in_user_namespace() else ["kernel", "userspace", "routes"]
 _HERE = pathlib.Path(__file__).resolve().parent
 _serial = 0
 
@@ -157,10 +161,15 @@ class Lab:
         query = ["dig", f"@{site.resolver}", "+short", "+time=1", "+tries=1", "www.example.com", "A"]
         wait_until(lambda: self.SERVER in self.laptop.run(query).stdout, what="the DNS64")
 
-    def agent(self, *arguments, interfaces=None, wrapper=(), again=None):
+    def agent(self, *arguments, interfaces=None, wrapper=(), again=None, datapath=None):
         """Starts `clat-agent run` in the laptop for `interfaces`, by default the uplink; none at all names none.
-        `again` is an agent whose runtime directory this one takes over; `wrapper` are words before the command."""
+        `again` is an agent whose runtime directory this one takes over; `wrapper` are words before the command.
+        `datapath` is one of DATAPATHS."""
         self._agents += 1
+        if datapath == "routes":
+            wrapper = (sys.executable, "-B", no_bpf.__file__, *wrapper)
+        elif datapath:
+            arguments += ("--datapath", datapath)
         directory = again.runtime_directory if again else self.directory / f"agent-{self._agents}"
         for interface in (self.uplink,) if interfaces is None else interfaces:
             arguments += ("--interface", interface)

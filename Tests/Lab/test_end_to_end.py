@@ -4,19 +4,16 @@ import ipaddress
 import os
 import re
 import socket
-import sys
 import time
 import types
 
 import pytest
 
-import namespace
 import network
-import no_bpf
 import probe
 import servers
 import snapshot
-from lab import Lab
+from lab import DATAPATHS, Lab
 from namespace import wait_until
 
 pytestmark = pytest.mark.agent
@@ -26,21 +23,12 @@ DUMMY = "192.0.0.8"
 SIZE = os.environ.get("CLAT_LAB_TRANSFER", "100M")  # less where everything is emulated
 
 
-WITHOUT_BPF = (sys.executable, "-B", no_bpf.__file__)
-
-
-@pytest.fixture(scope="module", params=["kernel", "userspace", "routes"])
+@pytest.fixture(scope="module", params=DATAPATHS)
 def up(shared_lab, request):
-    """A lab whose laptop has IPv4, for tests that leave it so; once with each of the data paths. `routes` is user space
-    where the kernel refuses eBPF."""
-    if request.param != "routes" and namespace.in_user_namespace():
-        pytest.skip("a user namespace gets no eBPF")
-    if request.param == "routes":
-        agent = shared_lab.agent(wrapper=WITHOUT_BPF)
-    else:
-        agent = shared_lab.agent("--datapath", request.param)
+    """A lab whose laptop has IPv4, for tests that leave it so; once with each of the data paths."""
+    agent = shared_lab.agent(datapath=request.param)
     entry = agent.wait_for("on")
-    assert entry["datapath"]["kind"] == ("userspace" if request.param == "routes" else request.param)
+    assert entry["datapath"]["kind"] == ("kernel" if request.param == "kernel" else "userspace")
     assert ("by routes and rules" in entry["datapath"]["detail"]) == (request.param == "routes")
     yield types.SimpleNamespace(lab=shared_lab, laptop=shared_lab.laptop, agent=agent, entry=entry)
     print(agent.log)

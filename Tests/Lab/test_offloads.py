@@ -19,7 +19,7 @@ import pytest
 import network
 import probe
 import servers
-from lab import Lab
+from lab import DATAPATHS, Lab
 from namespace import PATIENCE, wait_until
 
 pytestmark = pytest.mark.agent
@@ -32,14 +32,14 @@ SIZES = [0, 1, 2, 3, 511, 1232, 1233, 1452, 1473, 1474, 2900, 8000]
 
 
 # Under a /96 the agent's address is checksum-neutral; under a /64 there is none such, and every checksum changes.
-@pytest.fixture(scope="module", params=itertools.product(["kernel", "userspace"], [96, 64]),
+@pytest.fixture(scope="module", params=itertools.product(DATAPATHS, [96, 64]),
                 ids=lambda value: f"{value[0]}-{value[1]}")
 def up(request):
     """A lab whose laptop has IPv4, and where wrong checksums show: with each of the data paths, and checksums that stay as
     they are or do not."""
     datapath, length = request.param
     with Lab(pref64=network.PREF64_BY_LENGTH[length]) as lab:
-        agent = lab.agent("--datapath", datapath)
+        agent = lab.agent(datapath=datapath)
         entry = agent.wait_for("on")
         ethtool(lab.laptop, "clat-eth0", rx="off")
         ethtool(lab.internet, "wan", rx="off")

@@ -16,6 +16,8 @@ import namespace
 from lab import Lab
 
 pytestmark = pytest.mark.agent
+no_strangers = pytest.mark.skipif(
+    namespace.in_user_namespace(), reason="a user namespace that knows one user has no strangers")
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +103,7 @@ def test_varlinkctl_can_use_it(served):
     assert json.loads(status)["pid"] == running.process.pid
 
 
-@pytest.mark.skipif(namespace.in_user_namespace(), reason="a user namespace that knows one user has no strangers")
+@no_strangers
 def test_a_stranger_may_read_and_not_change(served):
     lab, running = served
     os.chmod(lab.directory, 0o755)
@@ -286,7 +288,7 @@ def test_capture_holds_both_sides_of_the_translator(served):
         said = recorder.stderr.read()
         assert recorder.wait(10) == 0 and " packets captured, 0 lost" in said
     def lines(expression):
-        return lab.laptop.run(["tcpdump", "-nr", file, expression], check=True).stdout.splitlines()
+        return lab.laptop.run(["tcpdump", "-Z", "root", "-nr", file, expression], check=True).stdout.splitlines()
     assert len(lines("icmp[0] == 8")) == 2 and len(lines("icmp[0] == 0")) == 2
     assert len(lines("icmp6[0] == 128")) == 2 and len(lines("icmp6[0] == 129")) == 2
     assert f"> {lab.SERVER}: ICMP echo request" in lines("icmp[0] == 8")[0]
@@ -360,6 +362,7 @@ def test_the_service_manager_is_told(lab):
         assert running.wait() == 0
 
 
+@no_strangers
 def test_it_needs_three_capabilities_and_no_root(lab):
     os.chmod(lab.directory, 0o755)
     for name in ("agent-1", "state"):
