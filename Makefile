@@ -67,6 +67,12 @@ FUZZ_SECONDS := $(if $(filter command line,$(origin SECONDS)),$(SECONDS),60)
 fuzz: deps
 	$(Q)Tests/Fuzz/fuzz.sh $(FUZZ_SECONDS)
 
+# The same on Debian's kernel in emulation, where Jool can be had; a quarter of an hour.
+bench-vm: lab-deps build
+	$(call need,$(BENCH_PACKAGES) $(VM_PACKAGES))
+	$(Q)swift build $(RELEASE) --product translator-bench
+	$(Q)Tests/VM/bench --rounds $(ROUNDS) --seconds $(SECONDS) --idle 0
+
 lint:
 	$(Q)swift format lint --strict --parallel -r Sources Tests Plugins Package.swift
 
