@@ -13,7 +13,7 @@ LAB_PACKAGES := python3 python3-pytest iproute2 iputils-ping traceroute tcpdump 
 BENCH_PACKAGES := iperf3
 VM_PACKAGES := qemu-system-x86 busybox-static cpio kmod
 
-.PHONY: all deps lab-deps vm-deps build demo check check-vm bench fuzz lint fmt clean install uninstall deb
+.PHONY: all deps lab-deps vm-deps build demo check check-vm bench bench-vm fuzz lint fmt clean install uninstall deb
 
 all: build
 
