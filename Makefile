@@ -13,7 +13,7 @@ LAB_PACKAGES := python3 python3-pytest iproute2 iputils-ping traceroute tcpdump 
 BENCH_PACKAGES := iperf3
 VM_PACKAGES := qemu-system-x86 busybox-static cpio kmod
 
-.PHONY: all deps lab-deps vm-deps build demo check check-vm bench fuzz lint fmt clean install uninstall deb
+.PHONY: all deps lab-deps vm-deps build demo check check-vm bench bench-vm fuzz lint fmt clean install uninstall deb
 
 all: build
 
@@ -66,6 +66,12 @@ bench: lab-deps build
 FUZZ_SECONDS := $(if $(filter command line,$(origin SECONDS)),$(SECONDS),60)
 fuzz: deps
 	$(Q)Tests/Fuzz/fuzz.sh $(FUZZ_SECONDS)
+
+# The same on Debian's kernel in emulation, where Jool can be had; a quarter of an hour.
+bench-vm: lab-deps build
+	$(call need,$(BENCH_PACKAGES) $(VM_PACKAGES))
+	$(Q)swift build $(RELEASE) --product translator-bench
+	$(Q)Tests/VM/bench --rounds $(ROUNDS) --seconds $(SECONDS) --idle 0
 
 lint:
 	$(Q)swift format lint --strict --parallel -r Sources Tests Plugins Package.swift

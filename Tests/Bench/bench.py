@@ -26,7 +26,8 @@ import sweep
 from contestants import AGAIN, CONTROL, CONTESTANTS, REPOSITORY
 from report import Results, table
 
-PAIRS = [("kernel path", "user-space path"), ("user-space path", "tayga"), ("user-space path", "tundra")]
+PAIRS = [("kernel path", "user-space path"), ("kernel path", "Jool"), ("user-space path", "Jool"),
+         ("user-space path", "tayga"), ("user-space path", "tundra")]
 LEGEND = ("A cell is the median of the rounds' ratios to {control} and [least-greatest]. `A/A within` is the factor by "
           "which {control}, measured twice in every round, differed from itself at most; `~` marks a difference that is "
           "within that (or within its middle over all rows), or that not every round agrees on, or that fewer than three "

@@ -3,8 +3,8 @@ once and each round measures them moments apart.
 
 A line is a laptop and a router, joined by a veth, `eth0` in the laptop. The router has PREF64::198.51.100.1 on its
 loopback, so a packet to the NAT64 is at its goal there: it is a native IPv6 server, and no NAT64 is measured. A
-contestant carries the laptop's packets through a namespace of its own: a veth from the laptop, and an ipvlan (where the
-kernel has none, a macvlan) on `eth0`. These are the links of clat-agent, and the others get the same.
+contestant carries the laptop's packets through a namespace of its own: a veth from the laptop, and on `eth0` an ipvlan
+for clat-agent (where the kernel has none, a macvlan), for the others a macvlan.
 """
 
 import dataclasses
@@ -114,10 +114,8 @@ class Line:
         space.sysctl(
             ipv6__conf__all__forwarding=1, ipv4__ip_forward=1, ipv4__conf__all__rp_filter=0,
             ipv4__conf__default__rp_filter=0)
-        try:
-            self.laptop.ip(f"link add uplink link eth0 netns {space.name} type ipvlan mode l2")
-        except RuntimeError:
-            self.laptop.ip(f"link add uplink link eth0 netns {space.name} type macvlan mode bridge")
+        # An ipvlan takes in only what is for an address of its own, and what comes for those behind this is not.
+        self.laptop.ip(f"link add uplink link eth0 netns {space.name} type macvlan mode bridge")
         self.laptop.ip(f"link add clat-eth0 type veth peer name host netns {space.name}")
         space.ip(f"""
             link set uplink addrgenmode none up
@@ -261,9 +259,28 @@ def _tundra():
     return shutil.which("tundra-nat64") or shutil.which("tundra")
 
 
+def jool(line):
+    """Jool's SIIT, a module of the kernel: it translates what the middle namespace forwards."""
+    space = line.middle()
+    space.ip("addr add 192.0.0.3/29 dev host")
+    space.run(["jool_siit", "instance", "add", "clat", "--netfilter", "--pool6", PREF64], check=True)
+    space.run(["jool_siit", "-i", "clat", "eamt", "add", "192.0.0.1/32", f"{BEHIND}1/128"], check=True)
+    line.laptop.ip("""
+        addr add 192.0.0.1/29 dev clat-eth0
+        route add default via 192.0.0.3 dev clat-eth0 mtu 1480
+    """)
+    return Running(line, SERVER, FAR_SERVER)
+
+
+def _has_jool():
+    """Whether its module is loaded: `make bench-vm` has one."""
+    return bool(shutil.which("jool_siit")) and pathlib.Path("/sys/module/jool_siit").exists()
+
+
 # Names in the tables, in the tables' order. Another peer joins by a function like these.
 CONTESTANTS = {
     "plain IPv6": plain, "plain IPv6 again": plain, "kernel path": kernel, "user-space path": userspace,
+    **({"Jool": jool} if _has_jool() else {}),
     **({"tayga": tayga} if shutil.which("tayga") else {}), **({"tundra": tundra} if _tundra() else {}),
 }
 CONTROL, AGAIN = "plain IPv6", "plain IPv6 again"

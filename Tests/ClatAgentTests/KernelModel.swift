@@ -122,6 +122,12 @@ struct World {
     var searches = 0
     /// Every change of the PREF64, in words.
     var choices: [String] = []
+    /// What the translator's counters of TCP and UDP say.
+    var traffic: (outbound: UInt64, inbound: UInt64) = (0, 0)
+    /// Every echo request: to whom.
+    var echoes: [IPv4Address] = []
+    /// What comes of an echo request through a PREF64.
+    var echo: (PREF64) -> PathWatch.Echo = { _ in .silence }
     var isFinished = false
     /// What DAD says of a new address, after a moment; nil leaves it tentative.
     var dad: (IPv6Address) -> AddressPhase? = { _ in .preferred }
@@ -158,7 +164,14 @@ struct World {
                 case .findResolvers(let uplink):
                     searches += 1
                     queue.append(.resolvers(systemResolvers.servers, systemResolvers.source, uplink: uplink))
-                case .chose(let choice, let before, _): choices.append(Choice.change(from: before, to: choice))
+                case .chose(let choice, let before, let cause, _):
+                    choices.append(Choice.change(from: before, to: choice, cause))
+                case .sample(let uplink):
+                    queue.append(.traffic(outbound: traffic.outbound, inbound: traffic.inbound, uplink: uplink))
+                case .echo(let address, let uplink):
+                    echoes.append(address)
+                    let current = machine.uplinks[uplink]?.target?.current.pref64
+                    queue.append(.echoed(current.flatMap(echo) ?? .silence, uplink: uplink))
                 case .report: break
                 case .finish: isFinished = true
                 }

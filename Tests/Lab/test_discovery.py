@@ -295,3 +295,39 @@ def test_a_probe_where_there_is_nothing_says_so(silent):
     assert status == 1 and report["obstacle"]["code"] == "down" and report["advertisements"] == []
     run = silent.laptop.run([binary(), "probe", "eth7"])
     assert run.returncode == 66 and "eth0" in run.stderr
+
+
+# MARK: the path
+
+
+def test_the_check_address_tells_whether_the_path_works(lab):
+    check = configuration(lab, f'check-address = "{lab.SERVER}"\n')
+    agent = lab.agent("--interface", "eth0", "--config", check)
+    agent.wait_for("on")
+    path = lambda words: wait_until(lambda: words in agent.interface().get("path", ""), 20, what=words)
+    path("the check address answers after")
+    lab.site.nat64.ip("link set nat64 down")
+    lab.laptop.run([binary(), "renew", "--runtime-dir", agent.runtime_directory, "eth0"], check=True)
+    path("the check address cannot be reached")
+    assert agent.interface()["state"] == "on", "the only prefix there is stays in use"
+
+
+def test_of_two_prefixes_the_one_that_works_is_taken(silent):
+    router, dead = silent.site.router, "2001:db8:dead::/96"
+    router.advertiser.advertise(router.advertisement([dead, silent.site.pref64]))
+    check = configuration(silent, f'check-address = "{silent.SERVER}"\n')
+    agent = silent.agent("--interface", "eth0", "--config", check)
+    assert agent.wait_for("on")["pref64"] == dead, "the first that was heard"
+    wait_until(lambda: agent.interface()["pref64"] == silent.site.pref64, 20, what="the prefix that works")
+    assert ping(silent)
+
+
+def test_traffic_that_nothing_comes_back_for_is_told(lab):
+    agent = lab.agent()
+    agent.wait_for("on")
+    lab.site.nat64.ip("link set nat64 down")
+    with lab.laptop.socket(2, 2) as client:
+        def told():
+            client.sendto(b"anybody?", (lab.SERVER, 9))
+            return "nothing has come back" in agent.interface().get("path", "")
+        wait_until(told, 60, interval=0.5, what="the word")

@@ -51,7 +51,8 @@ extension LinkPolicy {
             }
         return [
             (.nativeIPv4, nativeIPv4.rawValue), (.pref64, pref64?.description ?? "what the network announces"),
-            (.dns, "\(usesDNS)"), (.ipv4Address, ipv4Address?.description ?? "auto"), (.ipv6Address, ipv6),
+            (.dns, "\(usesDNS)"), (.checkAddress, checkAddress?.description ?? "none"),
+            (.ipv4Address, ipv4Address?.description ?? "auto"), (.ipv6Address, ipv6),
             (.mtu, mtu.map(String.init) ?? "that of the link"), (.metric, metric.map(String.init) ?? "automatic"),
             (.ttl, ttl.rawValue), (.nodeIdentification, "\(nodeIdentification)"),
         ]

@@ -67,6 +67,7 @@ struct ConfigurationReader {
         case (.nativeIPv4, .string(let word)): Self.set(&policy.nativeIPv4, .init(rawValue: word))
         case (.pref64, .string(let text)): Self.fill(&policy.pref64, PREF64(text))
         case (.dns, .boolean(let truth)): Self.set(&policy.usesDNS, truth)
+        case (.checkAddress, .string(let text)): Self.fill(&policy.checkAddress, IPv4Address(text))
         case (.ipv4Address, .string("auto")): Self.set(&policy.ipv4Address, .some(nil))
         case (.ipv4Address, .string(let text)):
             Self.fill(&policy.ipv4Address, IPv4Address(text).flatMap { $0.isHost ? $0 : nil })

@@ -24,15 +24,18 @@ extension PREF64Table.Source {
 
 extension Choice {
     /// What changed, and why, as one line.
-    static func change(from old: Choice?, to new: Choice?) -> String {
+    static func change(from old: Choice?, to new: Choice?, _ cause: Cause) -> String {
         guard let new else {
             return "no PREF64 any more: \(old.map { "\($0.source.text) tells \($0.prefix) no longer" } ?? "")"
         }
         let told = "PREF64 \(new.prefix) from \(new.source.text)"
         guard let old else { return told }
         let why =
-            new.source.rank > old.source.rank
-            ? "which goes before \(old.source.text)" : "as \(old.source.text) tells \(old.prefix) no longer"
+            switch cause {
+            case .gone: "as \(old.source.text) tells \(old.prefix) no longer"
+            case .dead: "as nothing comes back through \(old.prefix)"
+            case .better: "which goes before \(old.source.text)"
+            }
         return "\(told), \(why)"
     }
 }
@@ -77,5 +80,26 @@ extension PREF64Table {
         if peers.isEmpty { return "which goes before \(others.map(\.source.text).joined(separator: " and "))" }
         if peers.contains(where: { $0.preference < chosen.preference }) { return "which has the highest preference" }
         return "which was heard first"
+    }
+}
+
+extension PathWatch {
+    /// What is known of the path, as a sentence without its end; nil where that is nothing.
+    var sentence: String? {
+        let seen: String? =
+            switch traffic {
+            case .unknown: nil
+            case .answered: "answers come back"
+            case .unanswered(let packets): "nothing has come back for the last \(packets) packets of TCP and UDP"
+            }
+        let asked: String? =
+            switch echo {
+            case nil: nil
+            case .reply(let milliseconds): "the check address answers after \(milliseconds) ms"
+            case .silence: "the check address does not answer"
+            case .refused(let why): "the check address cannot be reached: \(why)"
+            }
+        let known = [asked, seen].compactMap { $0 }
+        return known.isEmpty ? nil : known.joined(separator: "; ")
     }
 }

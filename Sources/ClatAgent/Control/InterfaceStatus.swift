@@ -22,7 +22,8 @@ extension InterfaceStatus {
             ipv6AddressState: address.flatMap { machine.standing.addresses[$0]?.rawValue },
             device: machine.standing.hostLink.map { _ in uplink.hostLinkName }, mtu: machine.standing.route?.mtu,
             metric: machine.standing.route?.metric, uplinkKind: machine.standing.uplinkLink,
-            uplinkNote: instance?.uplinkNote, datapath: instance?.datapath, advertisements: machine.advertisements,
+            uplinkNote: instance?.uplinkNote, datapath: instance?.datapath, path: machine.path.sentence,
+            advertisements: machine.advertisements,
             refusedAdvertisements: Dictionary(uniqueKeysWithValues: problems),
             resolvers: machine.knowledge.dns.resolvers.map { ResolverStatus($0) },
             refusedAnswers: Dictionary(

@@ -44,6 +44,7 @@ public enum StatusText {
         add("IPv6", status.ipv6Address.map { $0 + (status.ipv6AddressState.map { " (\($0))" } ?? "") })
         add("carried by", status.uplinkKind.map { $0.rawValue + (status.uplinkNote.map { ": \($0)" } ?? "") })
         add("route", both(status.metric, status.mtu).map { "metric \($0), MTU \($1)" })
+        add("path", status.path)
         add("data path", status.datapath.map { "\($0.kind) (\($0.detail))" })
         if status.datapath != nil {
             add("sent", traffic(status.counters, "out"))

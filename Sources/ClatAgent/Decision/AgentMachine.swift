@@ -61,10 +61,12 @@ public struct AgentMachine: Hashable, Sendable {
         }
         let (questions, search) = uplink.questions(world, now: now)
         actions += questions.map { .ask($0, uplink: index) } + (search ? [.findResolvers(uplink: index)] : [])
+        actions += uplink.watchPath(world, now: now)
         let isPossible = UplinkMachine.obstacle(to: uplink.uplink, world) == nil
         let choice = isPossible ? uplink.entry.map(Choice.init) : nil
         if isPossible, choice != uplink.choice {
-            actions.insert(.chose(choice, insteadOf: uplink.choice, uplink: index), at: 0)
+            actions.insert(
+                .chose(choice, insteadOf: uplink.choice, uplink.cause(against: uplink.choice), uplink: index), at: 0)
         }
         uplink.choice = choice
         uplinks[index] = uplink.uplink == nil && uplink.standing.isNothing && uplink.inFlight == nil ? nil : uplink
@@ -141,6 +143,9 @@ public struct AgentMachine: Hashable, Sendable {
             uplinks[index]?.absorb(outcome, question, jitter: jitter, now: now)
         case .resolvers(let servers, let source, let index):
             uplinks[index]?.knowledge.tell(servers, from: source, now: now)
+        case .traffic(let outbound, let inbound, let index):
+            uplinks[index]?.path.absorb(outbound: outbound, inbound: inbound, now: now)
+        case .echoed(let outcome, let index): uplinks[index]?.absorb(outcome, now: now)
         case .renew(let index): uplinks[index]?.renew(now: now)
         case .resumed:
             for index in uplinks.keys { uplinks[index]?.renew(now: now) }

@@ -103,6 +103,10 @@ public enum Event: Hashable, Sendable {
     case answered(DNSOutcome, DNSQuestion, uplink: Int, jitter: Double)
     /// Somebody has told of the link's resolvers, or they were found.
     case resolvers([IPv6Address], ResolverSource, uplink: Int)
+    /// Packets of TCP and UDP that the translator has sent on, each way.
+    case traffic(outbound: UInt64, inbound: UInt64, uplink: Int)
+    /// What came of an echo request through the CLAT.
+    case echoed(PathWatch.Echo, uplink: Int)
     /// The host was asleep.
     case resumed
     /// Somebody wants the routers asked anew, and what failed tried again at once.
@@ -151,6 +155,16 @@ public struct Choice: Hashable, Sendable {
     /// Who told it.
     public var source: PREF64Table.Source
 
+    /// Why another one is taken.
+    public enum Cause: Hashable, Sendable {
+        /// The one before is told no longer, if there was one.
+        case gone
+        /// Nothing comes back through the one before.
+        case dead
+        /// Its source goes before that of the one before.
+        case better
+    }
+
     init(_ entry: PREF64Table.Entry) {
         prefix = entry.prefix
         source = entry.source
@@ -165,8 +179,12 @@ public enum Action: Hashable, Sendable {
     case ask(DNSQuestion, uplink: Int)
     /// Look for the resolvers of the link in the system's files; answered by ``Event/resolvers(_:_:uplink:)``.
     case findResolvers(uplink: Int)
+    /// Read the translator's counters; answered by ``Event/traffic(outbound:inbound:uplink:)``.
+    case sample(uplink: Int)
+    /// Send an echo request through the CLAT; answered by ``Event/echoed(_:uplink:)``.
+    case echo(IPv4Address, uplink: Int)
     /// A word for the log: another PREF64, or another source of it; nil is none.
-    case chose(Choice?, insteadOf: Choice?, uplink: Int)
+    case chose(Choice?, insteadOf: Choice?, Choice.Cause, uplink: Int)
     /// Carry out a step; answered by ``Event/done(_:_:uplink:)`` or ``Event/failed(_:_:uplink:)``.
     case carryOut(Step, uplink: Int)
     /// A word for the log: the state of an uplink changed.

@@ -9,6 +9,9 @@ public struct UplinkMachine: Hashable, Sendable {
     public internal(set) var knowledge = LinkKnowledge()
     /// The PREF64 that was last reported as chosen.
     var choice: Choice?
+    /// Whether the path through the NAT64 works.
+    public internal(set) var path = PathWatch()
+    private var checksPath = false
     /// When to solicit.
     public internal(set) var solicitation = SolicitationSchedule()
     /// What stands.
@@ -322,10 +325,17 @@ public struct UplinkMachine: Hashable, Sendable {
         if case .failed(.malformed(let problem)) = outcome { refusedAnswers[problem, default: 0] += 1 }
     }
 
+    /// Why a choice holds no longer.
+    func cause(against old: Choice?) -> Choice.Cause {
+        guard let old, knowledge.pref64s.entries.contains(where: { Choice($0) == old }) else { return .gone }
+        return knowledge.pref64s.isSuspect(old.prefix) ? .dead : .better
+    }
+
     /// Asks routers and resolvers anew, and tries again at once what failed.
     mutating func renew(now: BootInstant) {
         solicitation.start(now: now)
         knowledge.dns.askAgain(now: now)
+        path.checkAgain(now: now)
         retryAt = nil
     }
 
@@ -337,6 +347,31 @@ public struct UplinkMachine: Hashable, Sendable {
             && knowledge.needsDNS(now: now)
             && uplink.map { !world.host.hasNativeIPv4(on: $0.index) && world.host.canSend(from: $0.index) } ?? false
         return (knowledge.dns.questions(isWanted: isWanted, now: now), knowledge.dns.takeSearch(now: now))
+    }
+
+    /// How long a prefix through which nothing came back is passed over for others of its kind.
+    static let suspicion: Duration = .seconds(600)
+
+    /// Takes in what came of an echo request. Where all tries fail another prefix is tried, if there is one.
+    mutating func absorb(_ outcome: PathWatch.Echo, now: BootInstant) {
+        guard path.absorb(outcome, now: now), case .running(let prefix) = reason else { return }
+        knowledge.pref64s.suspect(prefix, until: now + Self.suspicion)
+    }
+
+    /// What is to be looked at of the path.
+    mutating func watchPath(_ world: Surroundings, now: BootInstant) -> [Action] {
+        guard let index = uplink?.index else { return [] }
+        checksPath = world.policy.checkAddress != nil
+        if case .running(let prefix) = reason {
+            path.follow(prefix, echoes: checksPath, now: now)
+        } else {
+            path.follow(nil, echoes: false, now: now)
+        }
+        var actions: [Action] = path.takeSample(now: now) ? [.sample(uplink: index)] : []
+        if let address = world.policy.checkAddress, path.takeEcho(now: now) {
+            actions.append(.echo(address, uplink: index))
+        }
+        return actions
     }
 
     /// What the passing of time changes.
@@ -360,6 +395,7 @@ public struct UplinkMachine: Hashable, Sendable {
     /// When ``pass(now:)`` or a solicitation or a retry is next due.
     func nextDeadline(after now: BootInstant) -> BootInstant? {
         let retry = retryAt.flatMap { $0 > now ? $0 : nil }
-        return [solicitation.due, knowledge.nextChange(after: now), retry, dadDeadline].compactMap { $0 }.min()
+        let look = path.nextDeadline(echoes: checksPath)
+        return [solicitation.due, look, knowledge.nextChange(after: now), retry, dadDeadline].compactMap { $0 }.min()
     }
 }

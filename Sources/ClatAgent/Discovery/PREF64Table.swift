@@ -52,6 +52,8 @@ public struct PREF64Table: Hashable, Sendable {
 
     /// In the order first heard (RFC 7050 section 3).
     public private(set) var entries: [Entry] = []
+    /// Prefixes through which nothing came back, and until when they are passed over.
+    private var suspects: [PREF64: BootInstant] = [:]
     /// Entries refused because the table was full.
     public private(set) var refused = 0
 
@@ -120,6 +122,7 @@ public struct PREF64Table: Hashable, Sendable {
     /// Drops what has run out.
     public mutating func expire(now: BootInstant) {
         entries.removeAll { entry in entry.expires.map { $0 <= now } ?? false }
+        suspects = suspects.filter { $0.value > now }
     }
 
     /// When the next entry runs out.
@@ -127,11 +130,21 @@ public struct PREF64Table: Hashable, Sendable {
         entries.compactMap(\.expires).min()
     }
 
-    /// The entry to use: of the best kind of source; there the current prefix while anybody still tells it, otherwise the
+    /// Passes over a prefix for a while where another of the same kind of source is there.
+    mutating func suspect(_ prefix: PREF64, until end: BootInstant) {
+        suspects[prefix] = end
+    }
+
+    /// Whether it is passed over.
+    func isSuspect(_ prefix: PREF64) -> Bool { suspects[prefix] != nil }
+
+    /// The entry to use: of the best kind of source; there one that is not suspect, if there is one; there the current prefix while anybody still tells it, otherwise the
     /// best router's, otherwise the first heard.
     public func choose(current: PREF64?) -> Entry? {
         let rank = entries.map(\.source.rank).max()
-        let best = entries.filter { $0.source.rank == rank }
+        let equals = entries.filter { $0.source.rank == rank }
+        let trusted = equals.filter { suspects[$0.prefix] == nil }
+        let best = trusted.isEmpty ? equals : trusted
         let same = best.filter { $0.prefix == current }
         return (same.isEmpty ? best : same).reduce(nil) { best, entry in
             guard let best, best.preference >= entry.preference else { return entry }

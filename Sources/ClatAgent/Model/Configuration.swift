@@ -84,6 +84,8 @@ public struct LinkPolicy: Hashable, Sendable {
     public var pref64: PREF64?
     /// Ask resolvers for ipv4only.arpa where no router tells a PREF64 (RFC 7050).
     public var usesDNS = true
+    /// An IPv4 address to send echo requests to through the CLAT; nil sends none.
+    public var checkAddress: IPv4Address?
     /// The host's IPv4 address; nil is the first free one of 192.0.0.1 to 192.0.0.7.
     public var ipv4Address: IPv4Address?
     /// Where the CLAT's IPv6 address comes from; of an address that stands, it takes effect at the next one.

@@ -51,6 +51,8 @@ public struct InterfaceStatus: Codable, Sendable, Equatable {
     public var uplinkNote: String?
     /// What moves the packets, and why.
     public var datapath: DatapathStatus?
+    /// Whether answers come back through the NAT64, in words; nil where nothing is known.
+    public var path: String?
     /// Router Advertisements that were used.
     public var advertisements: Int
     /// Router Advertisements, and options in them, that were not used: how many by reason.

@@ -33,6 +33,7 @@ public final class Agent {
     private let kernel: HostKernel
     private var routers: RouterSocket
     private let resolvers: DNSClient
+    private let echoes: EchoRunner
     private var sleep: ResumeWatch
     private var monitor: NetlinkMonitor
     private let signals: OwnedDescriptor
@@ -58,6 +59,7 @@ public final class Agent {
             monitor = try NetlinkMonitor([.links, .addresses, .routes])
             routers = try RouterSocket()
             resolvers = try DNSClient()
+            echoes = EchoRunner(reactor: reactor)
             sleep = try ResumeWatch()
             try RuntimeDirectory.prepare(options.runtimeDirectory)
             let (secret, problem) = Secret.load(directory: options.stateDirectory)
@@ -238,11 +240,26 @@ public final class Agent {
             }
             queue.append(.solicited(uplink: index, jitter: .random(in: -0.1...0.1)))
         case .ask(let question, let index): resolvers.ask(question, uplink: index)
+        case .sample(let index):
+            let counters = instances[index]?.counters ?? [:]
+            func sum(_ way: String) -> UInt64 {
+                counters["tcp-\(way)", default: 0] + counters["udp-\(way)", default: 0]
+            }
+            queue.append(.traffic(outbound: sum("out"), inbound: sum("in"), uplink: index))
+        case .echo(let address, let index):
+            guard let device = machine.host.links[index]?.hostLinkName else { break }
+            do throws(SystemError) {
+                try echoes.ask(address, by: device, for: index) { [unowned self] outcome in
+                    take(.echoed(outcome, uplink: index))
+                }
+            } catch {
+                queue.append(.echoed(.refused("\(error)"), uplink: index))
+            }
         case .findResolvers(let index):
             let (servers, source) = SystemResolvers.find(index)
             queue.append(.resolvers(servers, source, uplink: index))
-        case .chose(let choice, let before, let index):
-            let text = Choice.change(from: before, to: choice)
+        case .chose(let choice, let before, let cause, let index):
+            let text = Choice.change(from: before, to: choice, cause)
             log.notice("\(name(index)): \(text)")
             control?.publish(.pref64, name(index), text)
         case .carryOut(let step, let index): carryOut(step, on: index)

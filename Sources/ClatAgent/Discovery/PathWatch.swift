@@ -1,0 +1,123 @@
+import ClatBase
+import ClatTranslator
+
+/// Whether the path through the NAT64 works, by what real traffic shows, and by echo requests to an IPv4 address where the
+/// operator named one. The well-known addresses of ipv4only.arpa are never asked (RFC 7050 section 3.1).
+///
+/// Pure: says when to look, takes in what was seen.
+public struct PathWatch: Hashable, Sendable {
+    /// What the counters of TCP and UDP show since the path is as it is.
+    public enum Traffic: Hashable, Sendable {
+        /// Too little went out to tell.
+        case unknown
+        /// Something has come back, and not only nothing since.
+        case answered
+        /// That many packets went out after the last that came in, if any did.
+        case unanswered(packets: UInt64)
+    }
+
+    /// What came of an echo request.
+    public enum Echo: Hashable, Sendable {
+        /// It was answered.
+        case reply(milliseconds: Int)
+        /// Nothing came back.
+        case silence
+        /// An ICMP error came back, or it could not be sent.
+        case refused(String)
+    }
+
+    /// See ``Traffic``.
+    public private(set) var traffic = Traffic.unknown
+    /// Of the last echo request; nil where there was none.
+    public private(set) var echo: Echo?
+    private var prefix: PREF64?
+    private var sampleDue: BootInstant?
+    private var sampleInterval: Duration = .zero
+    private var outbound: UInt64 = 0
+    private var inbound: UInt64 = 0
+    private var unansweredSince: BootInstant?
+    private var echoDue: BootInstant?
+    private var echoTries = 0
+
+    /// The counters are read after 5 s, then after twice as long each time, up to this.
+    static let maximumInterval: Duration = .seconds(300)
+    /// Packets that go out unanswered before they count, and for how long.
+    static let patience: (packets: UInt64, time: Duration) = (5, .seconds(10))
+    /// When the echo requests go out, after the start (RFC 7050 section 3.1.1).
+    static let echoPauses: [Duration] = [.seconds(1), .seconds(2)]
+
+    /// Nothing to watch.
+    public init() {}
+
+    /// Takes in what carries IPv4 now, nil being nothing; another prefix is another path.
+    mutating func follow(_ prefix: PREF64?, echoes: Bool, now: BootInstant) {
+        if prefix != self.prefix {
+            self = PathWatch()
+            self.prefix = prefix
+            guard prefix != nil else { return }
+            sampleInterval = .seconds(5)
+            sampleDue = now + sampleInterval
+            echoDue = now
+        }
+        if !echoes { echo = nil }
+    }
+
+    /// Sends echo requests anew.
+    mutating func checkAgain(now: BootInstant) {
+        guard prefix != nil else { return }
+        echoTries = 0
+        echoDue = now
+    }
+
+    /// Whether the counters are to be read; said once for each time.
+    mutating func takeSample(now: BootInstant) -> Bool {
+        guard let due = sampleDue, due <= now else { return false }
+        sampleInterval = min(sampleInterval * 2, Self.maximumInterval)
+        sampleDue = now + sampleInterval
+        return true
+    }
+
+    /// Whether an echo request is to be sent; said once for each.
+    mutating func takeEcho(now: BootInstant) -> Bool {
+        guard let due = echoDue, due <= now else { return false }
+        echoDue = nil
+        return true
+    }
+
+    /// Takes in counters of TCP and UDP. Those of an engine that was started anew begin from 0.
+    mutating func absorb(outbound: UInt64, inbound: UInt64, now: BootInstant) {
+        if inbound > self.inbound {
+            (traffic, unansweredSince) = (.answered, nil)
+            self.outbound = outbound
+        } else if outbound < self.outbound || inbound < self.inbound {
+            self.outbound = outbound
+        } else if outbound > self.outbound {
+            let since = unansweredSince ?? now
+            unansweredSince = since
+            let packets = outbound - self.outbound
+            if packets >= Self.patience.packets, now - since >= Self.patience.time {
+                traffic = .unanswered(packets: packets)
+            } else {
+                sampleInterval = min(sampleInterval, Self.patience.time)
+                sampleDue = now + sampleInterval
+            }
+        }
+        self.inbound = inbound
+    }
+
+    /// Takes in what came of an echo request; true where all tries have failed.
+    mutating func absorb(_ outcome: Echo, now: BootInstant) -> Bool {
+        guard prefix != nil, echoDue == nil else { return false }
+        echo = outcome
+        if case .reply = outcome { return false }
+        guard echoTries < Self.echoPauses.count else { return true }
+        echoDue = now + Self.echoPauses[echoTries]
+        echoTries += 1
+        return false
+    }
+
+    /// When there is next something to do; `echoes` is whether anybody is to be asked.
+    func nextDeadline(echoes: Bool) -> BootInstant? {
+        [sampleDue, echoes ? echoDue : nil].compactMap { $0 }.min()
+    }
+}

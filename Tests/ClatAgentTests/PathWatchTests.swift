@@ -1,0 +1,125 @@
+import ClatBase
+import ClatTranslator
+import Testing
+
+@testable import ClatAgent
+
+private let checked = IPv4Address(198, 51, 100, 10)
+private let pref64B = pref64.replacing("0064", with: "0065")
+
+@Suite("Whether the path through the NAT64 works")
+struct PathWatchTests {
+    private func started(check: Bool = true, _ options: String = pref64) throws -> World {
+        var configuration = Configuration()
+        if check { configuration.defaults.checkAddress = checked }
+        var world = World(configuration)
+        try world.happen(.link(ethernet(2)))
+        try world.happen(.advertisement(try parse(header + prefix1 + options), uplink: 2))
+        #expect(world.uplink(2)?.reason.state == .on)
+        return world
+    }
+
+    @Test("nobody is asked where no address is named")
+    func unasked() throws {
+        var world = try started(check: false)
+        try world.pass(.seconds(1000))
+        try world.happen(.renew(uplink: 2))
+        #expect(world.echoes.isEmpty)
+        #expect(world.uplink(2)?.path.sentence == nil)
+    }
+
+    @Test("an address that answers is asked once, and again when somebody wants it")
+    func answered() throws {
+        var world = try started()
+        world.echo = { _ in .reply(milliseconds: 12) }
+        try world.pass(.milliseconds(1100))
+        #expect(world.echoes == [checked, checked])
+        try world.pass(.seconds(1000))
+        #expect(world.echoes.count == 2)
+        #expect(world.uplink(2)?.path.sentence == "the check address answers after 12 ms")
+        try world.happen(.renew(uplink: 2))
+        #expect(world.echoes.count == 3)
+    }
+
+    @Test("one that does not is asked after 0, 1 and 3 s; the only prefix stays in use")
+    func silent() throws {
+        var world = try started()
+        #expect(world.echoes.count == 1)
+        for (seconds, count) in [(0.9, 1), (0.2, 2), (1.7, 2), (0.4, 3), (1000, 3)] {
+            try world.pass(.seconds(seconds))
+            #expect(world.echoes.count == count)
+        }
+        #expect(world.uplink(2)?.path.sentence == "the check address does not answer")
+        #expect(world.uplink(2)?.reason.state == .on)
+        #expect(!world.steps.contains { $0.isUndoing })
+    }
+
+    @Test("of two prefixes the one through which something comes back is taken, without flapping")
+    func arbitration() throws {
+        var world = try started(pref64 + pref64B)
+        world.echo = { $0.description == "2001:db8:65::/96" ? .reply(milliseconds: 3) : .silence }
+        try world.pass(.seconds(4))
+        func used() -> String? { world.uplink(2)?.standing.translator?.mappings.first?.pref64.description }
+        #expect(used() == "2001:db8:65::/96")
+        let choices = world.choices.count
+        #expect(
+            world.choices.last
+                == "PREF64 2001:db8:65::/96 from router fe80::1, as nothing comes back through 2001:db8:64::/96")
+        for _ in 0..<8 {
+            try world.pass(.seconds(300))
+            try world.happen(.advertisement(try parse(header + prefix1 + pref64 + pref64B), uplink: 2))
+        }
+        #expect(used() == "2001:db8:65::/96")
+        #expect(world.choices.count == choices)
+    }
+
+    @Test("two prefixes through which nothing comes back do not take turns for ever")
+    func bothDead() throws {
+        var world = try started(pref64 + pref64B)
+        for _ in 0..<10 {
+            try world.pass(.seconds(300))
+            try world.happen(.advertisement(try parse(header + prefix1 + pref64 + pref64B), uplink: 2))
+        }
+        #expect(world.choices.count <= 3)
+        #expect(world.uplink(2)?.reason.state == .on)
+    }
+
+    @Test("traffic that stays unanswered is told, and that it is answered again")
+    func traffic() throws {
+        var world = try started(check: false)
+        func path() -> PathWatch.Traffic? { world.uplink(2)?.path.traffic }
+        world.traffic = (4, 0)
+        try world.pass(.seconds(60))
+        #expect(path() == .unknown)
+        world.traffic = (20, 3)
+        try world.pass(.seconds(60))
+        #expect(path() == .answered)
+        world.traffic = (29, 3)
+        try world.pass(.seconds(120))
+        #expect(path() == .unanswered(packets: 9))
+        #expect(
+            world.uplink(2)?.path.sentence == "nothing has come back for the last 9 packets of TCP and UDP")
+        world.traffic = (30, 4)
+        try world.pass(.seconds(400))
+        #expect(path() == .answered)
+        // An engine that was started anew counts from 0.
+        world.traffic = (2, 0)
+        try world.pass(.seconds(400))
+        #expect(path() == .answered)
+    }
+
+    @Test("looking costs a wake-up in five minutes at most while nothing goes on")
+    func wakeUps() throws {
+        var world = try started(check: false)
+        try world.pass(.seconds(1500))
+        var wakeUps = 0
+        let end = world.now + .seconds(3600)
+        while let next = world.machine.nextDeadline(after: world.now), next <= end {
+            world.now = next + .milliseconds(1)
+            try world.happen(.timer)
+            wakeUps += 1
+            try world.happen(.advertisement(try parse(header + prefix1 + pref64), uplink: 2))
+        }
+        #expect(wakeUps <= 13)
+    }
+}
