@@ -187,6 +187,8 @@ def test_it_counts_as_one_hop(up, ttl):
     """What leaves the laptop with a TTL has one less on the link, and what came by the link one less in the laptop."""
     with up.lab.capture(up.lab.site.router.namespace, "lan", lambda frame: frame.icmpv6_type in (128, 129)) as wire:
         output = up.laptop.run(["ping", "-n", "-c1", "-W5", f"-t{ttl}", Lab.SERVER], check=True).stdout
+        # The answer may be here before the capture has got round to it.
+        wait_until(lambda: any(frame.icmpv6_type == 129 for frame in wire.frames), what="the answer on the link")
     assert [frame.hop_limit for frame in wire.frames if frame.icmpv6_type == 128] == [ttl - 1]
     replies = [frame.hop_limit for frame in wire.frames if frame.icmpv6_type == 129]
     assert [f" ttl={limit - 1} " in output for limit in replies] == [True], output
