@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 import subprocess
 
 import pytest
@@ -12,6 +13,8 @@ from namespace import wait_until
 
 pytestmark = pytest.mark.agent
 UNIT = pathlib.Path("/run/systemd/system/clat-agent.service")
+# Where the unit lets its program be: it has a /tmp of its own and no home directories, and the tree may be in either.
+PROGRAM = pathlib.Path("/run/clat-agent-under-test")
 
 
 def systemctl(*words, check=True):
@@ -26,7 +29,8 @@ def service():
     with Lab() as lab:
         text = (REPOSITORY / "contrib/systemd/clat-agent.service").read_text()
         assert "User=clat-agent\n" in text
-        UNIT.write_text(text.replace("@SBINDIR@/clat-agent", str(binary())).replace("User=clat-agent\n", "User=nobody\n"))
+        shutil.copy2(binary(), PROGRAM)
+        UNIT.write_text(text.replace("@SBINDIR@/clat-agent", str(PROGRAM)).replace("User=clat-agent\n", "User=nobody\n"))
         drop = pathlib.Path(f"{UNIT}.d/lab.conf")
         drop.parent.mkdir(exist_ok=True)
         # /etc and /var cannot be written here.
