@@ -111,7 +111,8 @@ class Story:
         fact(f"PREF64 {entry['pref64']}, heard {(heard - started) * 1000:.0f} ms after the start, when the router "
              "answered a solicitation")
         fact(f"{(replied - heard) * 1000:.0f} ms from that Router Advertisement to the first IPv4 reply "
-             "(the agent's address passed duplicate address detection in between)")
+             + ("(in optimistic use while duplicate address detection runs, RFC 4429)" if entry["ipv6AddressState"] == "optimistic"
+                else "(the agent's address had passed duplicate address detection)"))
 
     def use(self, agent):
         """IPv4 as people use it."""
