@@ -1,7 +1,9 @@
 """dhcpcd, without systemd: it takes every interface it meets, ours too unless it is told."""
 
+import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import time
 
@@ -31,14 +33,22 @@ class Dhcpcd:
     def start(self):
         if not self._process:
             self._process = subprocess.Popen(
-                ["dhcpcd", "-B", "-f", "/run/dhcpcd.conf"], stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log)
+                ["dhcpcd", "-B", "-f", "/run/dhcpcd.conf"], stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log,
+                start_new_session=True)
             wait_until(lambda: guest.addresses(guest.Machine(), UPLINK), timeout=30, what="dhcpcd")
 
     def stop(self):
-        if self._process:
-            self._process.terminate()
+        if not self._process:
+            return
+        self._process.terminate()
+        try:
             self._process.wait(20)
-            self._process = None
+        except subprocess.TimeoutExpired:
+            # Some releases do not always stop when told to (NetworkConfiguration/dhcpcd #587); what it does then is not judged here.
+            print("dhcpcd does not end: killed")
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait(20)
+        self._process = None
 
     def restart(self):
         self.stop()
