@@ -38,7 +38,7 @@ extension Agent: ControlTarget {
     func set(_ interface: String, enabled: Bool, lasting: Bool) throws(SystemError) {
         var new = machine.configuration
         if enabled { new.disabled.remove(interface) } else { new.disabled.insert(interface) }
-        log.notice("\(interface): \(enabled ? "enabled" : "disabled") by order\(lasting ? ", lasting" : "")")
+        log.log(.notice, interface, "\(enabled ? "enabled" : "disabled") by order\(lasting ? ", lasting" : "")")
         configure(new)
         guard lasting else { return }
         let kept = DisabledInterfaces(directory: options.stateDirectory)
