@@ -34,7 +34,9 @@ public enum StatusText {
             lines += wrapped(text, indent: 14).map { "    " + $0 }
         }
         if let pref64 = status.pref64 {
-            let left = status.pref64LifetimeSeconds.map { ", \(duration($0)) left" } ?? ""
+            let left =
+                (status.pref64LifetimeSeconds.map { ", \(duration($0)) left" } ?? "")
+                + (status.pref64RefreshSeconds.map { ", asked for anew in \(duration($0))" } ?? "")
             let teller =
                 status.pref64Router.map { " from router \($0)" } ?? status.pref64Resolver.map { " from resolver \($0)" }
                 ?? " from the configuration"

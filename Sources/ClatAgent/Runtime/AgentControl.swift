@@ -9,7 +9,7 @@ extension Agent: ControlTarget {
         return AgentStatus(
             version: Version.text, pid: Int(getpid()), uptimeSeconds: Int((now - started) / .seconds(1)),
             interfaces: machine.uplinks.sorted { $0.key < $1.key }.compactMap { index, uplink in
-                InterfaceStatus(uplink, instances[index], now: now)
+                InterfaceStatus(uplink, instances[index], machine.configuration, now: now)
             })
     }
 
