@@ -36,7 +36,7 @@ public enum StatusText {
         if let pref64 = status.pref64 {
             let left =
                 (status.pref64LifetimeSeconds.map { ", \(duration($0)) left" } ?? "")
-                + (status.pref64RefreshSeconds.map { ", asked for anew in \(duration($0))" } ?? "")
+                + (status.pref64RefreshSeconds.map { ", refreshed in \(duration($0))" } ?? "")
             let teller =
                 status.pref64Router.map { " from router \($0)" } ?? status.pref64Resolver.map { " from resolver \($0)" }
                 ?? " from the configuration"
