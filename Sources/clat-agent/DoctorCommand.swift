@@ -45,6 +45,7 @@ struct DoctorCommand: ParsableCommand {
         ) { [json] finding in
             _ = writeLine(json ? finding.json : finding.lines.joined(separator: "\n"))
         }
+        showProgress("this takes some seconds")
         doctor.examine(interface: interface)
         if !doctor.isHealthy { throw ExitCode(1) }
     }

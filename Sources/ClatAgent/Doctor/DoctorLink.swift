@@ -13,8 +13,7 @@ extension Doctor {
         }
         examineRouters(report, entry)
         examineResolvers(report.resolvers)
-        let told = Set(
-            report.advertisements.flatMap { $0.pref64s.map(\.prefix) } + report.resolvers.flatMap(\.prefixes))
+        let told = Set(report.advertisements.flatMap(Self.prefixes) + report.resolvers.flatMap(\.prefixes))
         if told.count > 1 {
             tell(
                 .notice(
@@ -23,6 +22,11 @@ extension Doctor {
         }
         let routers = report.advertisements.filter { $0.routerLifetimeSeconds > 0 }.map(\.router)
         return (entry.pref64Router ?? routers.first).flatMap(IPv6Address.init)
+    }
+
+    /// Those that are not withdrawn.
+    private static func prefixes(_ advertisement: ProbeReport.Advertisement) -> [String] {
+        advertisement.pref64s.filter { $0.lifetimeSeconds > 0 }.map(\.prefix)
     }
 
     private mutating func examineRouters(_ report: ProbeReport, _ entry: InterfaceStatus) {
@@ -35,7 +39,7 @@ extension Doctor {
                     : .broken("routers", evidence, remedy: remedy))
         }
         for advertisement in report.advertisements {
-            let prefixes = advertisement.pref64s.map(\.prefix).joined(separator: ", ")
+            let prefixes = Self.prefixes(advertisement).joined(separator: ", ")
             tell(
                 .good(
                     "routers",
@@ -51,18 +55,17 @@ extension Doctor {
                     "DNS", "no resolver of this link is known that could be asked over IPv6",
                     remedy: "names are looked up elsewhere; routers should announce resolvers (RDNSS, RFC 8106)"))
         }
-        let silent = resolvers.filter { $0.milliseconds == nil }
-        for resolver in resolvers {
-            guard let milliseconds = resolver.milliseconds else { continue }
-            tell(.good("DNS", "\(resolver.address) answers after \(milliseconds) ms: \(resolver.says)"))
+        let failing = resolvers.filter { !$0.isUsable }
+        for resolver in resolvers where resolver.isUsable {
+            tell(.good("DNS", "\(resolver.address) answers after \(resolver.milliseconds ?? 0) ms: \(resolver.says)"))
         }
-        guard !silent.isEmpty else { return }
-        let names = silent.map(\.address).joined(separator: ", ")
-        let remedy = "tell the network's operator; a firewall of the host may drop UDP port 53 too"
+        guard !failing.isEmpty else { return }
+        let sayings = failing.map { "\($0.address) \($0.says)" }.joined(separator: "; ")
+        let remedy = "tell the network's operator; a firewall of the host may drop port 53 too"
         tell(
-            silent.count == resolvers.count
-                ? .broken("DNS", "no resolver of this link answers: \(names)", remedy: remedy)
-                : .notice("DNS", "these resolvers do not answer: \(names)", remedy: remedy))
+            failing.count == resolvers.count
+                ? .broken("DNS", "no resolver of this link is of use: \(sayings)", remedy: remedy)
+                : .notice("DNS", sayings, remedy: remedy))
     }
 
     /// How the router takes to the CLAT's address.
