@@ -5,7 +5,7 @@ import os
 import pytest
 
 import agent
-from fixtures import lab, pytest_configure, shared_lab  # noqa: F401: pytest finds them here
+from fixtures import figure, lab, pytest_configure, pytest_terminal_summary, shared_lab  # noqa: F401: pytest finds them here
 
 
 def pytest_collection_modifyitems(items):

@@ -147,7 +147,10 @@ public final class Agent {
         do throws(NetlinkError) {
             while let notice = try monitor.next() {
                 if case .overrun = notice { return resynchronise() }
-                for event in HostMirror.events(notice) { take(event) }
+                for event in HostMirror.events(notice) {
+                    if case .linkGone(let index) = event { kernel.releaseGuard(of: UInt32(index)) }
+                    take(event)
+                }
             }
         } catch {
             log.warning("\(error)")
