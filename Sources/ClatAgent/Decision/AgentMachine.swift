@@ -113,6 +113,7 @@ public struct AgentMachine: Hashable, Sendable {
             for address in usable { askAgain(because: address, now: now) }
         case .link(let link): take(link, now: now)
         case .linkGone(let index): remove(link: index, now: now)
+        case .associated(let index): uplinks[index]?.doubtNetwork(now: now)
         case .address(let address, let isTentative):
             if host.take(address, isTentative: isTentative) { askAgain(because: address, now: now) }
         case .addressGone(let address):
@@ -144,11 +145,14 @@ public struct AgentMachine: Hashable, Sendable {
         case .resolvers(let servers, let source, let index):
             uplinks[index]?.knowledge.tell(servers, from: source, now: now)
         case .traffic(let outbound, let inbound, let index):
-            uplinks[index]?.path.absorb(outbound: outbound, inbound: inbound, now: now)
+            uplinks[index]?.absorb(outbound: outbound, inbound: inbound, now: now)
         case .echoed(let outcome, let index): uplinks[index]?.absorb(outcome, now: now)
         case .renew(let index): uplinks[index]?.renew(now: now)
         case .resumed:
-            for index in uplinks.keys { uplinks[index]?.renew(now: now) }
+            for index in uplinks.keys {
+                uplinks[index]?.doubtNetwork(now: now)
+                uplinks[index]?.renew(now: now)
+            }
         case .clatAddress(let address, let phase, let index):
             uplinks[index]?.absorb(address, phase, now: now)
         case .clatLink(let isModeStolen, let index):
@@ -212,6 +216,8 @@ public struct AgentMachine: Hashable, Sendable {
         } else if known?.isRunning != true || known?.hardwareAddress != link.hardwareAddress {
             uplink.solicitation.start(now: now)
             uplink.knowledge.dns.askAgain(now: now)
+        } else if let known, known.carrierUps != link.carrierUps || !known.isOperational && link.isOperational {
+            uplink.doubtNetwork(now: now)
         }
         uplinks[link.index] = uplink
     }

@@ -26,6 +26,10 @@ public struct Uplink: Hashable, Sendable {
     public var isUp: Bool
     /// Up and with carrier.
     public var isRunning: Bool
+    /// Not only with carrier but ready for packets: not while a Wi-Fi station still agrees on keys (RFC 2863 section 3.1.12).
+    public var isOperational = true
+    /// How often carrier has come, as the kernel counts: it may go and come faster than is told.
+    public var carrierUps = 0
     /// Link MTU, octets.
     public var mtu: Int
     /// Where it has an Ethernet one.
@@ -33,7 +37,7 @@ public struct Uplink: Hashable, Sendable {
     /// The bridge, bond or VRF it belongs to, if any.
     public var master: Int?
 
-    /// All fields as given.
+    /// These fields as given.
     public init(
         index: Int, name: String, medium: Medium, kind: String, isUp: Bool, isRunning: Bool, mtu: Int,
         hardwareAddress: HardwareAddress?, master: Int?
