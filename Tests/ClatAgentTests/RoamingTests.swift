@@ -267,3 +267,36 @@ struct WithdrawalTests {
         #expect(world.uplink(2)?.entry?.source == .router(router))
     }
 }
+
+@Suite("Whether a DHCPv4 client may do without IPv4")
+struct IPv6OnlyTests {
+    @Test("it may from the start, while a CLAT works, and beside native IPv4; not where the CLAT cannot be")
+    func capable() throws {
+        var world = World()
+        func isCapable() -> Bool? { world.uplink(2)?.isIPv6OnlyCapable }
+        try world.happen(.link(ethernet(2)))
+        #expect(isCapable() == true)
+        world.kernel.failing = [.startTranslator]
+        try world.happen(.advertisement(try parse(header + prefix1 + pref64), uplink: 2))
+        #expect(isCapable() == false)
+        // The next try is no proof; its end is.
+        world.dad = { _ in nil }
+        try world.pass(.seconds(2))
+        #expect(world.uplink(2)?.reason.state == .starting && isCapable() == false)
+        world.kernel.failing = []
+        world.dad = { _ in .preferred }
+        try world.pass(.seconds(60))
+        #expect(world.uplink(2)?.reason.state == .on && isCapable() == true)
+        try world.happen(.route(DefaultRoute(isIPv6: false, index: 2, metric: 100, origin: 16)))
+        #expect(world.uplink(2)?.reason == .nativeIPv4 && isCapable() == true)
+
+        world = World()
+        try world.happen(.link(ethernet(2)))
+        try world.happen(.advertisement(try parse(header + pref64), uplink: 2))
+        #expect(world.uplink(2)?.reason == .noUsablePrefix && isCapable() == false)
+        var configuration = Configuration()
+        configuration.disabled = ["eth2"]
+        try world.happen(.configure(configuration))
+        #expect(isCapable() == false)
+    }
+}
