@@ -44,6 +44,19 @@ def server(lab, request):
     made.close()
 
 
+@pytest.fixture
+def agent(lab, server):
+    """An agent that carries IPv4 already: by then no client has begun."""
+    lab.laptop.ip(f"link set {UPLINK} up")
+    started = start_agent(lab)
+    try:
+        started.wait_for("on", UPLINK, timeout=40)
+        yield started
+    finally:
+        print(started.log)
+        assert started.stop() == 0
+
+
 @contextlib.contextmanager
 def client(lab):
     """dhcpcd on the uplink. It asks for the option where the agent says that a CLAT works, as docs/dhcpcd.md has it."""
@@ -79,9 +92,7 @@ def let_go(lab):
 
 
 @pytest.mark.parametrize("server", [False], indirect=True)
-def test_a_lease_makes_the_clat_stand_down_and_its_end_brings_it_back(lab, server):
-    agent = start_agent(lab)
-    agent.wait_for("on", UPLINK, timeout=40)
+def test_a_lease_makes_the_clat_stand_down_and_its_end_brings_it_back(lab, agent):
     with client(lab):
         wait_until(lambda: native(lab), timeout=40, what="a lease")
         entry = agent.wait_for("off", UPLINK)
@@ -89,28 +100,21 @@ def test_a_lease_makes_the_clat_stand_down_and_its_end_brings_it_back(lab, serve
         let_go(lab)
         agent.wait_for("on", UPLINK, timeout=60)
         assert works(lab)
-    assert agent.stop() == 0, agent.log
 
 
 @pytest.mark.parametrize("server", [True], indirect=True)
-def test_with_option_108_there_is_no_lease_and_the_clat_works(lab, server):
-    agent = start_agent(lab)
-    agent.wait_for("on", UPLINK, timeout=40)
+def test_with_option_108_there_is_no_lease_and_the_clat_works(lab, agent):
     with client(lab):
         time.sleep(15)
         assert "DHCPDISCOVER" in pathlib.Path("/run/dnsmasq.log").read_text()
         assert not native(lab)
         assert works(lab)
         assert agent.interface(UPLINK)["state"] == "on"
-    assert agent.stop() == 0, agent.log
 
 
 @pytest.mark.parametrize("server", [True], indirect=True)
-def test_where_no_clat_works_the_client_does_not_ask_and_has_its_lease(lab, server):
-    agent = start_agent(lab)
-    agent.wait_for("on", UPLINK, timeout=40)
+def test_where_no_clat_works_the_client_does_not_ask_and_has_its_lease(lab, agent):
     lab.laptop.run([binary(), "disable", UPLINK], check=True)
     with client(lab):
         wait_until(lambda: native(lab), timeout=40, what="a lease")
         let_go(lab)
-    assert agent.stop() == 0, agent.log
