@@ -108,8 +108,51 @@ public struct RouterSocket: ~Copyable {
     }
 
     /// Sends a Router Solicitation (RFC 4861 section 4.1) to ff02::2, without a source link-layer address option: the
-    /// answer may then as well be multicast.
+    /// answer may then as well be multicast. It goes out from the link-local address or, as long as DAD of that runs, from
+    /// `::`, as section 4.1 allows.
     public func solicit(uplink: Int) throws(SystemError) {
+        do throws(SystemError) { try solicitFromAddress(uplink: uplink) } catch {
+            guard error.code == EADDRNOTAVAIL else { throw error }
+            try Self.solicitFromNowhere(uplink: uplink)
+        }
+    }
+
+    /// The whole packet, IPv6 header and all: nothing in it depends on the host.
+    ///
+    ///     version 6, payload of 8 octets, next header 58, hop limit 255
+    ///     source ::
+    ///     destination ff02::2
+    ///     type 133, code 0, checksum, 4 reserved octets
+    static let unspecifiedSolicitation: [UInt8] =
+        [0x60, 0, 0, 0, 0, 8, 58, 255] + [UInt8](repeating: 0, count: 16)
+        + [0xff, 0x02, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2] + [solicitation, 0, 0x7b, 0xb8, 0, 0, 0, 0]
+
+    private static func solicitFromNowhere(uplink: Int) throws(SystemError) {
+        let kind = CInt(SOCK_RAW.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue)
+        // What is sent by a socket of that protocol brings its IPv6 header along.
+        let raw = OwnedDescriptor(
+            adopting: try retrying("open a raw IPv6 socket") { Glibc.socket(AF_INET6, kind, CInt(IPPROTO_RAW)) })
+        // The routing table is to be asked for some source address all the same, so the socket is given one; it stands
+        // nowhere in the packet.
+        try set(raw, CInt(IPPROTO_IPV6), IPV6_FREEBIND, CInt(1), "IPV6_FREEBIND")
+        let scope = UInt32(truncatingIfNeeded: uplink)
+        var source = sockaddr_in6(IPv6Address(high: 0xfe80_0000_0000_0000, low: 0x464), scope: scope)
+        var target = sockaddr_in6(.allRouters, scope: scope)
+        let fd = raw.rawValue
+        let size = socklen_t(MemoryLayout<sockaddr_in6>.size)
+        try retrying("bind a raw IPv6 socket") {
+            withUnsafePointer(to: &source) { bind(fd, __CONST_SOCKADDR_ARG(__sockaddr_in6__: $0), size) }
+        }
+        try retrying("send a Router Solicitation from ::") {
+            withUnsafePointer(to: &target) {
+                sendto(
+                    fd, unspecifiedSolicitation, unspecifiedSolicitation.count, 0,
+                    __CONST_SOCKADDR_ARG(__sockaddr_in6__: $0), size)
+            }
+        }
+    }
+
+    private func solicitFromAddress(uplink: Int) throws(SystemError) {
         var target = sockaddr_in6(.allRouters, scope: UInt32(truncatingIfNeeded: uplink))
         // Type 133, code 0, checksum (the kernel's), 4 reserved octets.
         let message: [UInt8] = [Self.solicitation, 0, 0, 0, 0, 0, 0, 0]

@@ -277,7 +277,7 @@ public struct Doctor {
             "look for them: tcpdump -i \(name) icmp6; a firewall of the host may drop them too"
         case "resolvers-silent":
             "clat-agent status \(name) names the resolvers; ask the network's operator for PREF64 in Router Advertisements"
-        case "no-pref64", "no-pref64-in-dns":
+        case "no-pref64", "no-pref64-in-dns", "suspended-no-pref64":
             "ask the network's operator for PREF64 in Router Advertisements (RFC 8781), or set pref64 in config.toml"
         case "no-usable-prefix":
             "ask the network's operator for a /64 with the autonomous flag (SLAAC)"

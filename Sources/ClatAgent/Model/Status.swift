@@ -23,6 +23,8 @@ public struct InterfaceStatus: Codable, Sendable, Equatable {
     public var reason: ReasonStatus
     /// Seconds it has been in that state.
     public var sinceSeconds: Int
+    /// Whether a DHCPv4 client may ask there to do without IPv4 (option 108, RFC 8925).
+    public var ipv6OnlyCapable = false
     /// The PREF64 in use.
     public var pref64: String?
     /// Who told it: router, resolver or configuration.

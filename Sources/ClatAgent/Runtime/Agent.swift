@@ -147,6 +147,9 @@ public final class Agent {
         do throws(NetlinkError) {
             while let notice = try monitor.next() {
                 if case .overrun = notice { return resynchronise() }
+                if case .associated(let index) = notice {
+                    log.debug("\(name(Int(index))): the station has associated with an access point")
+                }
                 for event in HostMirror.events(notice) {
                     if case .linkGone(let index) = event { kernel.releaseGuard(of: UInt32(index)) }
                     take(event)
