@@ -9,7 +9,7 @@ RELEASE := -c release --static-swift-stdlib
 BINARY := .build/release/clat-agent
 
 BUILD_PACKAGES := libmnl-dev libcap-dev libbpf-dev libmd-dev libc-ares-dev linux-libc-dev pkg-config
-LAB_PACKAGES := python3 python3-pytest iproute2 iputils-ping traceroute tcpdump ethtool nftables tayga curl bind9-dnsutils unbound
+LAB_PACKAGES := python3 python3-pytest strace iproute2 iputils-ping traceroute tcpdump ethtool nftables tayga curl bind9-dnsutils unbound
 BENCH_PACKAGES := iperf3
 VM_PACKAGES := qemu-system-x86 busybox-static cpio kmod
 
@@ -62,10 +62,10 @@ bench: lab-deps build
 	$(Q)CLAT_AGENT=$(CURDIR)/$(BINARY) $(PYTHON) -B Tests/Bench/bench.py --rounds $(ROUNDS) --seconds $(SECONDS) \
 		--idle $(IDLE) $(if $(filter 1,$(WRITE)),--write) $(if $(filter 1,$(SWEEP)),--sweep)
 
-# Fuzzes the translator for that many seconds; ends with libFuzzer's figures, and fails where it finds a crash.
+# Fuzzes each parser for that many seconds, or only TARGET; ends with libFuzzer's figures, and fails where it finds a crash.
 FUZZ_SECONDS := $(if $(filter command line,$(origin SECONDS)),$(SECONDS),60)
 fuzz: deps
-	$(Q)Tests/Fuzz/fuzz.sh $(FUZZ_SECONDS)
+	$(Q)Tests/Fuzz/fuzz.sh $(FUZZ_SECONDS) $(TARGET)
 
 # The same on Debian's kernel in emulation, where Jool can be had; a quarter of an hour.
 bench-vm: lab-deps build

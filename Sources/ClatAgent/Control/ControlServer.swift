@@ -7,6 +7,7 @@ final class ControlServer {
     private final class Client {
         let socket: OwnedDescriptor
         let serial: Int
+        let user: uid_t
         /// Root, or the user the agent runs as: may change things.
         let isPrivileged: Bool
         var input: [UInt8] = []
@@ -19,6 +20,7 @@ final class ControlServer {
             var size = socklen_t(MemoryLayout<ucred>.size)
             let told = getsockopt(socket.rawValue, SOL_SOCKET, SO_PEERCRED, &credentials, &size) == 0
             isPrivileged = told && (credentials.uid == 0 || credentials.uid == geteuid())
+            user = told ? credentials.uid : uid_t.max
             self.socket = socket
             self.serial = serial
         }
@@ -51,10 +53,15 @@ final class ControlServer {
     private let path: String
     private var clients: [CInt: Client] = [:]
     private var accepted = 0
+    private var limits: [uid_t: RateLimit] = [:]
+    /// Clients that were cut off, as they were too many, asked too much, or spoke no varlink.
+    private(set) var dropped = 0
     private let answer: (Request) -> Answer
 
-    /// Clients at once; of one more, the oldest that is not privileged gives way.
+    /// Clients at once; for one more, the oldest of those users gives way that may change nothing and have most.
     static let maximumClients = 32
+    /// Calls in a second of all clients of a user that may change nothing, and as many at once.
+    static let callsPerSecond: UInt32 = 100
     /// Octets of one call.
     static let maximumCall = 16384
     /// Octets that may wait for a client that does not read.
@@ -98,9 +105,13 @@ final class ControlServer {
         accepted += 1
         let client = Client(OwnedDescriptor(adopting: descriptor), serial: accepted)
         if clients.count >= Self.maximumClients {
-            let strangers = clients.values.filter { !$0.isPrivileged }
-            guard let oldest = strangers.min(by: { $0.serial < $1.serial }) else { return }
-            drop(oldest)
+            var candidates = clients.values.filter { !$0.isPrivileged }
+            if candidates.isEmpty, client.isPrivileged { candidates = Array(clients.values) }
+            let users = Dictionary(grouping: candidates, by: \.user)
+            guard let most = users.values.max(by: { $0.count < $1.count }),
+                let oldest = most.min(by: { $0.serial < $1.serial })
+            else { return dropped += 1 }
+            cut(oldest)
         }
         clients[descriptor] = client
         watch(client)
@@ -118,6 +129,12 @@ final class ControlServer {
         }
     }
 
+    /// Drops one that has not ended by itself.
+    private func cut(_ client: Client) {
+        dropped += 1
+        drop(client)
+    }
+
     private func drop(_ client: Client) {
         reactor.forget(client.socket.rawValue)
         clients[client.socket.rawValue] = nil
@@ -127,15 +144,16 @@ final class ControlServer {
         var chunk = [UInt8](repeating: 0, count: 4096)
         let count = recv(client.socket.rawValue, &chunk, chunk.count, 0)
         if count < 0, errno == EAGAIN || errno == EINTR { return }
+        guard count > 0 else { return drop(client) }
         // Replies to a subscriber do not end, so no other call of that client can have one.
-        guard count > 0, !client.isSubscribed else { return drop(client) }
+        guard !client.isSubscribed else { return cut(client) }
         client.input += chunk.prefix(count)
         while let end = client.input.firstIndex(of: 0) {
             let message = client.input[..<end]
             client.input.removeFirst(end + 1 - client.input.startIndex)
-            guard !client.isSubscribed, let call = try? Varlink.decode(Varlink.Head.self, from: message) else {
-                return drop(client)
-            }
+            guard !client.isSubscribed, isWithinLimit(client),
+                let call = try? Varlink.decode(Varlink.Head.self, from: message)
+            else { return cut(client) }
             let outcome = answer(
                 Request(
                     method: call.method, message: message, isPrivileged: client.isPrivileged,
@@ -149,16 +167,24 @@ final class ControlServer {
             case .descriptor(let descriptor, let reply):
                 // Descriptors go with their reply, so what waits must be gone. That is so for all who read what they ask for.
                 guard client.output.isEmpty, DescriptorPassing.send(reply, with: descriptor, to: client.socket.rawValue)
-                else { return drop(client) }
+                else { return cut(client) }
             }
-            guard client.output.count <= Self.maximumWaiting else { return drop(client) }
+            guard client.output.count <= Self.maximumWaiting else { return cut(client) }
         }
-        guard client.input.count <= Self.maximumCall else { return drop(client) }
+        guard client.input.count <= Self.maximumCall else { return cut(client) }
         if !client.output.isEmpty { write(client) }
     }
 
+    private func isWithinLimit(_ client: Client) -> Bool {
+        if client.isPrivileged { return true }
+        // Users come and go; a limit that is forgotten is a full one.
+        if limits.count > Self.maximumClients { limits = [:] }
+        return limits[client.user, default: RateLimit()].allows(
+            Self.callsPerSecond, now: UInt64(clamping: BootInstant.now.nanoseconds))
+    }
+
     private func send(_ reply: [UInt8], to client: Client) {
-        guard client.output.count + reply.count <= Self.maximumWaiting else { return drop(client) }
+        guard client.output.count + reply.count <= Self.maximumWaiting else { return cut(client) }
         let isIdle = client.output.isEmpty
         client.output += reply
         if isIdle { write(client) }

@@ -40,15 +40,20 @@ public final class Agent {
     private(set) var machine: AgentMachine
     private(set) var instances: [Int: Instance] = [:]
     private var queue: [Event] = []
-    private var control: ControlService?
+    private(set) var control: ControlService?
     let manager = ServiceManager()
     private var watchdogDue: BootInstant?
+    private var advertisementLimits: [Int: RateLimit] = [:]
+    private var surplusAdvertisements: [Int: Int] = [:]
+
+    /// Messages of a kind that are taken in before others have their turn, so that a flood keeps the agent from nothing else.
+    private static let turn = 64
 
     /// Checks that it can run, and touches nothing yet.
     public init(_ options: Options) throws(RunFailure) {
         self.options = options
         log = Logger(label: "clat-agent") { _ in StandardErrorLog(level: Logger.Level(options.configuration.logLevel)) }
-        try Preconditions.checkCapabilities()
+        try Preconditions.settleCapabilities()
         try Preconditions.checkKernel()
         lock = try NamespaceLock()
         do {
@@ -145,7 +150,10 @@ public final class Agent {
 
     private func readNotices() {
         do throws(NetlinkError) {
-            while let notice = try monitor.next() {
+            // Bounded, as below; but what is read already nobody would wake us for.
+            var count = 0
+            while count < Self.turn || monitor.hasMore, let notice = try monitor.next() {
+                count += 1
                 if case .overrun = notice { return resynchronise() }
                 for event in HostMirror.events(notice) { take(event) }
             }
@@ -166,9 +174,16 @@ public final class Agent {
 
     private func readAdvertisements() {
         do throws(SystemError) {
-            // Bounded, so that a flood does not keep the agent from all else.
-            for _ in 0..<64 {
-                guard let message = try routers.receive() else { return }
+            for _ in 0..<Self.turn {
+                guard let message = try routers.receive() else { break }
+                let now = UInt64(clamping: BootInstant.now.nanoseconds)
+                guard
+                    advertisementLimits[message.uplink, default: RateLimit()].allows(
+                        RouterAdvertisement.perSecond, now: now)
+                else {
+                    surplusAdvertisements[message.uplink, default: 0] += 1
+                    continue
+                }
                 switch message.content {
                 case .success(let advertisement): take(.advertisement(advertisement, uplink: message.uplink))
                 case .failure(let problem): take(.refusedAdvertisement(problem, uplink: message.uplink))
@@ -177,6 +192,10 @@ public final class Agent {
         } catch {
             log.warning("\(error)")
         }
+        for (index, count) in surplusAdvertisements {
+            take(.refusedAdvertisement(.tooMany, count: count, uplink: index))
+        }
+        surplusAdvertisements = [:]
     }
 
     private func readAnswers() {
