@@ -74,9 +74,8 @@ let package = Package(
 // Only fuzz.sh builds this: it cannot be linked without libFuzzer.
 if Context.environment["CLAT_FUZZ"] != nil {
     package.targets += [
-        .systemLibrary(name: "CFuzzer", path: "Tests/Fuzz/CFuzzer"),
         .executableTarget(
-            name: "fuzz", dependencies: ["CFuzzer", "ClatAgent", "ClatBase", "ClatNetlink", "ClatTranslator"],
-            path: "Tests/Fuzz", exclude: ["CFuzzer", "fuzz.sh", "seeds"], cSettings: gnu, swiftSettings: settings),
+            name: "fuzz", dependencies: ["ClatAgent", "ClatBase", "ClatNetlink", "ClatTranslator"],
+            path: "Tests/Fuzz", exclude: ["fuzz.sh", "seeds"], cSettings: gnu, swiftSettings: settings)
     ]
 }

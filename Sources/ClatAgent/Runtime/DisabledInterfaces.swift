@@ -18,7 +18,7 @@ struct DisabledInterfaces {
     func write(_ names: Set<String>) throws(SystemError) { try replaceFile(path, with: Self.octets(of: names)) }
 
     static func names(in octets: some Collection<UInt8>) -> Set<String> {
-        Set(String(decoding: octets, as: UTF8.self).split(separator: "\n").map(String.init))
+        Set(String(decoding: octets, as: UTF8.self).split(whereSeparator: \.isNewline).map(String.init))
     }
 
     static func octets(of names: Set<String>) -> [UInt8] { Array(names.sorted().map { $0 + "\n" }.joined().utf8) }
