@@ -13,7 +13,7 @@ LAB_PACKAGES := python3 python3-pytest strace iproute2 iputils-ping traceroute t
 BENCH_PACKAGES := iperf3
 VM_PACKAGES := qemu-system-x86 busybox-static cpio kmod
 
-.PHONY: all deps lab-deps vm-deps build demo check check-vm bench bench-vm fuzz lint fmt clean install uninstall deb
+.PHONY: all deps lab-deps vm-deps build demo check check-vm bench bench-vm faults fuzz lint fmt clean install uninstall deb
 
 all: build
 
@@ -72,6 +72,11 @@ bench-vm: lab-deps build
 	$(call need,$(BENCH_PACKAGES) $(VM_PACKAGES))
 	$(Q)swift build $(RELEASE) --product translator-bench
 	$(Q)Tests/VM/bench --rounds $(ROUNDS) --seconds $(SECONDS) --idle 0
+
+# Every system call of the agent's effects made to fail, at each place, in turn: the better part of an hour. FAULTS=-k PATTERN chooses.
+faults: lab-deps build
+	$(Q)CLAT_AGENT=$(CURDIR)/$(BINARY) CLAT_REQUIRE_AGENT=1 CLAT_FAULTS=all $(PYTHON) -m pytest -q -s -p no:cacheprovider \
+		Tests/Lab/test_faults.py $(FAULTS)
 
 lint:
 	$(Q)swift format lint --strict --parallel -r Sources Tests Plugins Package.swift

@@ -43,6 +43,9 @@ public final class Agent {
     private(set) var control: ControlService?
     let manager = ServiceManager()
     private var watchdogDue: BootInstant?
+    /// Whether the mirror of the kernel is out of date, and when it, or that of an instance, is brought up to date again.
+    private var isBehind = false
+    private var catchUpDue: BootInstant?
     private var advertisementLimits: [Int: RateLimit] = [:]
     private var surplusAdvertisements: [Int: Int] = [:]
 
@@ -103,7 +106,10 @@ public final class Agent {
             try reactor.watch(sleep.descriptor, .read) { [unowned self] in
                 if sleep.hasResumed() { take(.resumed) }
             }
-            reactor.onDeadline = { [unowned self] in take(.timer) }
+            reactor.onDeadline = { [unowned self] in
+                catchUp()
+                take(.timer)
+            }
             log.notice("version \(Version.text), serving \(served)")
             resynchronise()
             manager.ready()
@@ -163,13 +169,29 @@ public final class Agent {
         }
     }
 
-    /// Reads links, addresses and routes anew.
+    /// Reads links, addresses and routes anew; where that fails, again in a second.
     private func resynchronise() {
+        isBehind = false
         do throws(NetlinkError) {
             take(.snapshot(try HostMirror.snapshot(&kernel.netlink)))
         } catch {
-            log.error("\(error)")
+            log.error("\(error); trying again")
+            isBehind = true
+            catchUpLater()
         }
+    }
+
+    private func catchUpLater() {
+        catchUpDue = .now + .seconds(1)
+        take(.timer)
+    }
+
+    /// Lists what could not be listed when notices had been lost.
+    private func catchUp() {
+        guard let due = catchUpDue, due <= .now else { return }
+        catchUpDue = nil
+        if isBehind { resynchronise() }
+        for (index, instance) in instances where instance.isBehind { readNotices(of: index) }
     }
 
     private func readAdvertisements() {
@@ -216,7 +238,8 @@ public final class Agent {
                 take(event)
             }
         } catch {
-            log.warning("\(name(index)): \(error)")
+            log.warning("\(name(index)): \(error); trying again")
+            catchUpLater()
         }
     }
 
@@ -230,7 +253,7 @@ public final class Agent {
             for action in machine.handle(event, now: .now) { perform(action) }
             queue.removeFirst()
         }
-        reactor.wake(at: [machine.nextDeadline(after: .now), nextHeartbeat()].compactMap { $0 }.min())
+        reactor.wake(at: [machine.nextDeadline(after: .now), nextHeartbeat(), catchUpDue].compactMap { $0 }.min())
     }
 
     /// Tells the service manager that all goes on, when it is time; when it is next.
