@@ -13,7 +13,7 @@ LAB_PACKAGES := python3 python3-pytest strace iproute2 iputils-ping traceroute t
 BENCH_PACKAGES := iperf3
 VM_PACKAGES := qemu-system-x86 busybox-static cpio kmod
 
-.PHONY: all deps lab-deps vm-deps build demo check check-vm bench bench-vm faults fuzz lint fmt clean install uninstall deb
+.PHONY: all deps lab-deps vm-deps build demo check check-vm bench bench-vm dist faults fuzz lint fmt clean install soak uninstall deb
 
 all: build
 
@@ -77,6 +77,15 @@ bench-vm: lab-deps build
 faults: lab-deps build
 	$(Q)CLAT_AGENT=$(CURDIR)/$(BINARY) CLAT_REQUIRE_AGENT=1 CLAT_FAULTS=all $(PYTHON) -m pytest -q -s -p no:cacheprovider \
 		Tests/Lab/test_faults.py $(FAULTS)
+
+# Traffic while the network is renumbered, flooded, cut and the agent restarted at random; ends with what has grown.
+MINUTES ?= 10
+soak: lab-deps build
+	$(Q)CLAT_AGENT=$(CURDIR)/$(BINARY) $(PYTHON) -B Tests/Lab/soak.py --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+
+# The sources of the commit that is checked out, the same octets wherever and whenever.
+dist:
+	$(Q)contrib/dist/build .build-dist
 
 lint:
 	$(Q)swift format lint --strict --parallel -r Sources Tests Plugins Package.swift
