@@ -104,8 +104,8 @@ public enum Event: Hashable, Sendable {
     case snapshot(Host)
     /// A Router Advertisement on a link.
     case advertisement(RouterAdvertisement, uplink: Int)
-    /// A Router Advertisement that was not used.
-    case refusedAdvertisement(RouterAdvertisementProblem, uplink: Int)
+    /// Router Advertisements that were not used.
+    case refusedAdvertisement(RouterAdvertisementProblem, count: Int = 1, uplink: Int)
     /// A Router Solicitation went out; `jitter` is -0.1 to 0.1.
     case solicited(uplink: Int, jitter: Double)
     /// What came of a question for ipv4only.arpa; `jitter` is -0.1 to 0.1.

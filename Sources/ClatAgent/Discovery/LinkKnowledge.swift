@@ -77,8 +77,9 @@ public struct LinkKnowledge: Hashable, Sendable {
     /// Nothing known.
     public init() {}
 
-    /// Takes in an advertisement.
-    public mutating func hear(_ advertisement: RouterAdvertisement, now: BootInstant) {
+    /// Takes in an advertisement; how much of it there was no room for.
+    @discardableResult
+    public mutating func hear(_ advertisement: RouterAdvertisement, now: BootInstant) -> Int {
         let router = Router(
             address: advertisement.router, preference: advertisement.preference,
             expires: now + .seconds(advertisement.routerLifetime),
@@ -89,24 +90,27 @@ public struct LinkKnowledge: Hashable, Sendable {
             if doubt == nil, isSuccessor(advertisement, now: now) { beginDoubt(now: now) }
             routers.append(router)
         } else {
-            return
+            return 1
         }
-        for information in advertisement.prefixes {
-            hear(information, from: router.address, now: now)
+        var surplus = 0
+        for information in advertisement.prefixes where !hear(information, from: router.address, now: now) {
+            surplus += 1
         }
         for option in advertisement.rdnss {
-            for server in option.servers {
-                hear(server, lifetime: option.lifetime, from: router.address, now: now)
-            }
+            for server in option.servers
+            where !hear(server, lifetime: option.lifetime, from: router.address, now: now) { surplus += 1 }
         }
+        let refused = pref64s.refused
         pref64s.hear(advertisement, now: now)
         useResolvers(now: now)
         allayDoubt(now: now)
+        return surplus + pref64s.refused - refused
     }
 
+    /// False where there is no room for one more.
     private mutating func hear(
         _ information: RouterAdvertisement.PrefixInformation, from router: IPv6Address, now: BootInstant
-    ) {
+    ) -> Bool {
         func end(_ lifetime: UInt32) -> BootInstant? {
             lifetime == .max ? nil : now + .seconds(Int(lifetime))
         }
@@ -122,9 +126,11 @@ public struct LinkKnowledge: Hashable, Sendable {
             }
             if let doubt, doubt.since > prefixes[index].heard { self.doubt?.confirmed.insert(router) }
             prefixes[index] = prefix
-        } else if information.validLifetime > 0, prefixes.count < Self.prefixCapacity {
+        } else if information.validLifetime > 0 {
+            guard prefixes.count < Self.prefixCapacity else { return false }
             prefixes.append(prefix)
         }
+        return true
     }
 
     /// Drops what has run out. A router stays known while it may still tell something: until its last word is an hour
