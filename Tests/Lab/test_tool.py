@@ -180,9 +180,9 @@ def matches(schema, value, where="status"):
     known = {"$schema", "title", "description", "type", "required", "additionalProperties", "properties", "items", "enum",
              "minimum"}
     assert set(schema) <= known, where
-    kinds = {"object": dict, "array": list, "string": str, "integer": int}
+    kinds = {"object": dict, "array": list, "string": str, "integer": int, "boolean": bool}
     if "type" in schema:
-        assert isinstance(value, kinds[schema["type"]]) and not isinstance(value, bool), where
+        assert isinstance(value, kinds[schema["type"]]) and isinstance(value, bool) == (schema["type"] == "boolean"), where
     assert value in schema.get("enum", [value]), where
     assert not isinstance(value, int) or value >= schema.get("minimum", value), where
     if isinstance(value, list):
@@ -214,6 +214,10 @@ def test_status_for_people_bars_and_scripts(served):
     assert all(len(line) <= 80 for line in text.splitlines())
     unknown = command(lab, running, "status", "eth9")
     assert unknown.returncode == 2 and "it knows: eth0" in unknown.stderr
+    # For what starts a DHCPv4 client: an exit status and no words.
+    capable = command(lab, running, "status", "eth0", "--ipv6-only-capable")
+    assert (capable.returncode, capable.stdout, capable.stderr) == (0, "", "")
+    assert command(lab, running, "status", "--ipv6-only-capable").returncode == 64
     nobody = lab.laptop.run([agent.binary(), "status", "--runtime-dir", "/nonexistent"])
     assert nobody.returncode == 2 and "no clat-agent is running here" in nobody.stderr and nobody.stdout == ""
     # On a terminal there are colours, unless NO_COLOR says otherwise; --watch draws again and again.
@@ -260,6 +264,7 @@ def test_disable_and_enable(lab):
     running.wait_for("on")
     command(lab, running, "disable", "eth0", check=True)
     off = running.wait_for("off")
+    assert command(lab, running, "status", "eth0", "--ipv6-only-capable").returncode == 1
     assert command(lab, running, "status").returncode == 1
     assert command(lab, running, "status", "--short").stdout == "eth0 off (disabled)\n"
     assert off["reason"]["code"] == "disabled" and "clat-agent enable" in off["reason"]["sentence"]

@@ -31,6 +31,9 @@ final class ControlService {
         }
     }
 
+    /// Clients that were cut off.
+    var droppedClients: Int { server.dropped }
+
     /// Tells everybody who monitors.
     func publish(_ kind: AgentEvent.Kind, _ interface: String, _ text: String, reason: Reason? = nil) {
         guard server.hasSubscribers else { return }

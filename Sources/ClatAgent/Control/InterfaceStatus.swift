@@ -19,7 +19,8 @@ extension InterfaceStatus {
         self.init(
             interface: uplink.name, state: machine.reason.state,
             reason: ReasonStatus(code: machine.reason.code, sentence: machine.reason.sentence),
-            sinceSeconds: -seconds(until: machine.since), pref64: (mapping?.pref64 ?? entry?.prefix)?.description,
+            sinceSeconds: -seconds(until: machine.since), ipv6OnlyCapable: machine.isIPv6OnlyCapable,
+            pref64: (mapping?.pref64 ?? entry?.prefix)?.description,
             pref64Source: entry?.source.word, pref64Router: entry?.router?.description,
             pref64Resolver: entry?.resolver?.description,
             pref64LifetimeSeconds: entry?.expires.map { seconds(until: $0) },

@@ -62,8 +62,37 @@ public struct RouterSocket: ~Copyable {
     }
 
     /// Sends a Router Solicitation (RFC 4861 section 4.1) to ff02::2, without a source link-layer address option: the
-    /// answer may then as well be multicast.
+    /// answer may then as well be multicast. It goes out from the link-local address or, as long as DAD of that runs, from
+    /// `::`, as section 4.1 allows.
     public func solicit(uplink: Int) throws(SystemError) {
+        do throws(SystemError) { try solicitFromAddress(uplink: uplink) } catch {
+            guard error.code == EADDRNOTAVAIL else { throw error }
+            try Self.solicitFromNowhere(uplink: uplink)
+        }
+    }
+
+    /// The whole packet, IPv6 header and all: nothing in it depends on the host.
+    ///
+    ///     version 6, payload of 8 octets, next header 58, hop limit 255
+    ///     source ::
+    ///     destination ff02::2
+    ///     type 133, code 0, checksum, 4 reserved octets
+    static let unspecifiedSolicitation: [UInt8] =
+        [0x60, 0, 0, 0, 0, 8, 58, 255] + [UInt8](repeating: 0, count: 16)
+        + [0xff, 0x02, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2] + [solicitation, 0, 0x7b, 0xb8, 0, 0, 0, 0]
+
+    private static func solicitFromNowhere(uplink: Int) throws(SystemError) {
+        // What is sent by a socket of that protocol brings its IPv6 header along.
+        let raw = try OwnedDescriptor(socket: AF_INET6, .raw, transport: CInt(IPPROTO_RAW), named: "a raw IPv6 socket")
+        // The routing table is to be asked for some source address all the same, so the socket is given one; it stands
+        // nowhere in the packet.
+        try raw.set(CInt(IPPROTO_IPV6), IPV6_FREEBIND, CInt(1), "IPV6_FREEBIND")
+        let scope = UInt32(truncatingIfNeeded: uplink)
+        try raw.bind(to: IPv6Address(high: 0xfe80_0000_0000_0000, low: 0x464), scope: scope)
+        try raw.send(unspecifiedSolicitation, to: .allRouters, scope: scope, "send a Router Solicitation from ::")
+    }
+
+    private func solicitFromAddress(uplink: Int) throws(SystemError) {
         // Type 133, code 0, checksum (the kernel's), 4 reserved octets.
         try socket.send(
             [Self.solicitation, 0, 0, 0, 0, 0, 0, 0], to: .allRouters, scope: UInt32(truncatingIfNeeded: uplink),

@@ -55,6 +55,7 @@ final class PacketPath: Sendable {
             engine = try TranslatorEngine(tun, errors: errors, configuration: Self.forwarded(configuration))
             way = .routes(routes)
         }
+        if let refusal = engine.filterRefusal { words.append("no filter of system calls: \(refusal)") }
         status = DatapathStatus(kind: inKernel ? "kernel" : "userspace", detail: words.joined(separator: "; "))
     }
 

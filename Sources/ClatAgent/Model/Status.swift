@@ -6,6 +6,8 @@ public struct AgentStatus: Codable, Sendable, Equatable {
     public var pid: Int
     /// Seconds it has run.
     public var uptimeSeconds: Int
+    /// Clients of the control socket that were cut off, as they were too many, asked too much, or spoke no varlink.
+    public var droppedClients: Int?
     /// One for each interface that it knows, by name.
     public var interfaces: [InterfaceStatus]
 
@@ -23,6 +25,8 @@ public struct InterfaceStatus: Codable, Sendable, Equatable {
     public var reason: ReasonStatus
     /// Seconds it has been in that state.
     public var sinceSeconds: Int
+    /// Whether a DHCPv4 client may ask there to do without IPv4 (option 108, RFC 8925).
+    public var ipv6OnlyCapable = false
     /// The PREF64 in use.
     public var pref64: String?
     /// Who told it: router, resolver or configuration.

@@ -28,6 +28,8 @@ public struct Uplink: Hashable, Sendable {
     public var isRunning: Bool
     /// How often it lost its carrier.
     public var carrierLosses: Int
+    /// Not only with carrier but ready for packets: not while a Wi-Fi station still agrees on keys (RFC 2863 section 3.1.12).
+    public var isOperational = true
     /// Link MTU, octets.
     public var mtu: Int
     /// Where it has an Ethernet one.
@@ -35,7 +37,7 @@ public struct Uplink: Hashable, Sendable {
     /// The bridge, bond or VRF it belongs to, if any.
     public var master: Int?
 
-    /// All fields as given.
+    /// These fields as given.
     public init(
         index: Int, name: String, medium: Medium, kind: String, isUp: Bool, isRunning: Bool, carrierLosses: Int = 0,
         mtu: Int, hardwareAddress: HardwareAddress?, master: Int?

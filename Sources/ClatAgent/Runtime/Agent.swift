@@ -40,15 +40,23 @@ public final class Agent {
     private(set) var machine: AgentMachine
     private(set) var instances: [Int: Instance] = [:]
     private var queue: [Event] = []
-    private var control: ControlService?
+    private(set) var control: ControlService?
     let manager = ServiceManager()
     private var watchdogDue: BootInstant?
+    /// Whether the mirror of the kernel is out of date, and when it, or that of an instance, is brought up to date again.
+    private var isBehind = false
+    private var catchUpDue: BootInstant?
+    private var advertisementLimits: [Int: RateLimit] = [:]
+    private var surplusAdvertisements: [Int: Int] = [:]
+
+    /// Messages of a kind that are taken in before others have their turn, so that a flood keeps the agent from nothing else.
+    private static let turn = 64
 
     /// Checks that it can run, and touches nothing yet.
     public init(_ options: Options) throws(RunFailure) {
         self.options = options
         log = Logger(label: "clat-agent") { _ in StandardErrorLog(level: Logger.Level(options.configuration.logLevel)) }
-        try Preconditions.checkCapabilities()
+        try Preconditions.settleCapabilities()
         try Preconditions.checkKernel()
         lock = try NamespaceLock()
         do {
@@ -98,7 +106,10 @@ public final class Agent {
             try reactor.watch(sleep.descriptor, .read) { [unowned self] in
                 if sleep.hasResumed() { take(.resumed) }
             }
-            reactor.onDeadline = { [unowned self] in take(.timer) }
+            reactor.onDeadline = { [unowned self] in
+                catchUp()
+                take(.timer)
+            }
             log.notice("version \(Version.text), serving \(served)")
             resynchronise()
             manager.ready()
@@ -145,8 +156,14 @@ public final class Agent {
 
     private func readNotices() {
         do throws(NetlinkError) {
-            while let notice = try monitor.next() {
+            // Bounded, as below; but what is read already nobody would wake us for.
+            var count = 0
+            while count < Self.turn || monitor.hasMore, let notice = try monitor.next() {
+                count += 1
                 if case .overrun = notice { return resynchronise() }
+                if case .associated(let index) = notice {
+                    log.debug("\(name(Int(index))): the station has associated with an access point")
+                }
                 for event in HostMirror.events(notice) {
                     if case .linkGone(let index) = event { kernel.releaseGuard(of: UInt32(index)) }
                     take(event)
@@ -158,20 +175,43 @@ public final class Agent {
         }
     }
 
-    /// Reads links, addresses and routes anew.
+    /// Reads links, addresses and routes anew; where that fails, again in a second.
     private func resynchronise() {
+        isBehind = false
         do throws(NetlinkError) {
             take(.snapshot(try HostMirror.snapshot(&kernel.netlink)))
         } catch {
-            log.error("\(error)")
+            log.error("\(error); trying again")
+            isBehind = true
+            catchUpLater()
         }
+    }
+
+    private func catchUpLater() {
+        catchUpDue = .now + .seconds(1)
+        take(.timer)
+    }
+
+    /// Lists what could not be listed when notices had been lost.
+    private func catchUp() {
+        guard let due = catchUpDue, due <= .now else { return }
+        catchUpDue = nil
+        if isBehind { resynchronise() }
+        for (index, instance) in instances where instance.isBehind { readNotices(of: index) }
     }
 
     private func readAdvertisements() {
         do throws(SystemError) {
-            // Bounded, so that a flood does not keep the agent from all else.
-            for _ in 0..<64 {
-                guard let message = try routers.receive() else { return }
+            for _ in 0..<Self.turn {
+                guard let message = try routers.receive() else { break }
+                let now = UInt64(clamping: BootInstant.now.nanoseconds)
+                guard
+                    advertisementLimits[message.uplink, default: RateLimit()].allows(
+                        RouterAdvertisement.perSecond, now: now)
+                else {
+                    surplusAdvertisements[message.uplink, default: 0] += 1
+                    continue
+                }
                 switch message.content {
                 case .success(let advertisement): take(.advertisement(advertisement, uplink: message.uplink))
                 case .failure(let problem): take(.refusedAdvertisement(problem, uplink: message.uplink))
@@ -180,6 +220,10 @@ public final class Agent {
         } catch {
             log.warning("\(error)")
         }
+        for (index, count) in surplusAdvertisements {
+            take(.refusedAdvertisement(.tooMany, count: count, uplink: index))
+        }
+        surplusAdvertisements = [:]
     }
 
     private func readAnswers() {
@@ -200,7 +244,8 @@ public final class Agent {
                 take(event)
             }
         } catch {
-            log.log(.warning, name(index), "\(error)")
+            log.log(.warning, name(index), "\(error); trying again")
+            catchUpLater()
         }
     }
 
@@ -214,7 +259,7 @@ public final class Agent {
             for action in machine.handle(event, now: .now) { perform(action) }
             queue.removeFirst()
         }
-        reactor.wake(at: [machine.nextDeadline(after: .now), nextHeartbeat()].compactMap { $0 }.min())
+        reactor.wake(at: [machine.nextDeadline(after: .now), nextHeartbeat(), catchUpDue].compactMap { $0 }.min())
     }
 
     /// Tells the service manager that all goes on, when it is time; when it is next.
