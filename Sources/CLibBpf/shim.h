@@ -5,3 +5,13 @@
 
 /* An enumerator of linux/bpf.h since 6.6, so the preprocessor cannot tell whether the header has it: tcx ingress. */
 enum { CLAT_BPF_TCX_INGRESS = 46 };
+
+/* What the kernel tells of a tcx link: the beginning of struct bpf_link_info, of which older headers lack the last two. */
+struct clat_tcx_link_info {
+	__u32 type;
+	__u32 id;
+	__u32 prog_id;
+	__u32 padding;
+	__u32 ifindex; /* zero once the device has gone */
+	__u32 attach_type;
+};
