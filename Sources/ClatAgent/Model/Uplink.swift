@@ -32,6 +32,8 @@ public struct Uplink: Hashable, Sendable {
     public var hardwareAddress: HardwareAddress?
     /// The bridge, bond or VRF it belongs to, if any.
     public var master: Int?
+    /// How often the carrier has come and gone.
+    public var carrierChanges = 0
 
     /// All fields as given.
     public init(

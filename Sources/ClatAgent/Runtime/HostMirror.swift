@@ -48,6 +48,7 @@ extension Uplink {
             index: Int(link.index), name: link.name, medium: medium, kind: link.kind ?? "",
             isUp: link.flags.contains(.up), isRunning: link.flags.isSuperset(of: [.up, .lowerUp]), mtu: link.mtu,
             hardwareAddress: link.hardwareAddress, master: link.master.map(Int.init))
+        carrierChanges = Int(link.carrierChanges)
     }
 }
 
