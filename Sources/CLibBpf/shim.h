@@ -3,8 +3,8 @@
 #include <bpf/libbpf.h>
 #include "../ClatTranslator/BPF/clat.h"
 
-/* An enumerator of linux/bpf.h since 6.6, so the preprocessor cannot tell whether the header has it: tcx ingress. */
-enum { CLAT_BPF_TCX_INGRESS = 46 };
+/* Enumerators of linux/bpf.h since 6.6, so the preprocessor cannot tell whether the header has them. */
+enum { CLAT_BPF_TCX_INGRESS = 46, CLAT_BPF_TCX_EGRESS = 47 };
 
 /* What the kernel tells of a tcx link: the beginning of struct bpf_link_info, of which older headers lack the last two. */
 struct clat_tcx_link_info {

@@ -113,12 +113,7 @@ public struct Steering: ~Copyable, Sendable {
             throw .failed(SystemError(call: "take over \(former.count) eBPF links, not 3", code: EINVAL))
         }
         for (link, interface) in zip(former, interfaces) {
-            var information = clat_tcx_link_info()
-            var size = UInt32(MemoryLayout<clat_tcx_link_info>.size)
-            try check(bpf_obj_get_info_by_fd(link, &information, &size), "look at an eBPF link")
-            guard information.ifindex == interface, information.attach_type == UInt32(CLAT_BPF_TCX_INGRESS) else {
-                throw .failed(SystemError(call: "take over an eBPF link of another device", code: EXDEV))
-            }
+            try checkLink(link, isOn: interface, bpf_attach_type(UInt32(CLAT_BPF_TCX_INGRESS)))
         }
         try check(bpf_link_update(former[0], program.fromUplink.rawValue, nil), "exchange the uplink's eBPF program")
         try check(bpf_link_update(former[1], program.fromTUN.rawValue, nil), "exchange the TUN's eBPF program")
@@ -173,6 +168,16 @@ public struct Steering: ~Copyable, Sendable {
         guard answer >= 0 else {
             throw SteeringError(SystemError(call: "attach an eBPF filter", code: -answer), log: log)
         }
+    }
+}
+
+/// Throws where a descriptor is not that of a tcx link at that place of a device.
+func checkLink(_ link: CInt, isOn interface: UInt32, _ place: bpf_attach_type) throws(SteeringError) {
+    var information = clat_tcx_link_info()
+    var size = UInt32(MemoryLayout<clat_tcx_link_info>.size)
+    try check(bpf_obj_get_info_by_fd(link, &information, &size), "look at an eBPF link")
+    guard information.ifindex == interface, information.attach_type == place.rawValue else {
+        throw .failed(SystemError(call: "take over an eBPF link of another device", code: EXDEV))
     }
 }
 

@@ -9,11 +9,11 @@ import Testing
 struct HandoverTests {
     /// One as layout 1 has it. Where this test must change, the layout's number must.
     static let golden = """
-        {"entries":[{"carrierChanges":3,"index":7,"ipv6MTU":1500,"knowledge":{"otherResolvers":["told",["2001:db8::53"]],\
+        {"entries":[{"carrierLosses":3,"index":7,"ipv6MTU":1500,"knowledge":{"otherResolvers":["told",["2001:db8::53"]],\
         "pref64s":{"entries":[{"expires":1900000000000,"heard":100000000000,"preference":0,"prefix":"64:ff9b::/96",\
         "source":{"router":{"_0":"fe80::1"}}}],"refused":0,"suspects":["2001:db8:64::/96",700000000000]},\
-        "prefixes":[{"autonomous":true,"onLink":true,"preferredUntil":2000000000000,"prefix":"2001:db8:1::/64",\
-        "router":"fe80::1"}],"rdnss":[{"router":"fe80::1","server":"2001:db8:1::53"}],"refreshAsked":0,\
+        "prefixes":[{"autonomous":true,"heard":100000000000,"onLink":true,"preferredUntil":2000000000000,"prefix":"2001:db8:1::/64",\
+        "router":"fe80::1"}],"rdnss":[{"heard":100000000000,"router":"fe80::1","server":"2001:db8:1::53"}],"refreshAsked":0,\
         "routers":[{"address":"fe80::1","expires":1900000000000,"hardwareAddress":2199023255553,"heard":100000000000,\
         "mtu":1500,"preference":1}]},"mappings":[{"ipv4":"192.0.0.1","ipv6":"2001:db8:1::c1a7","pref64":"64:ff9b::/96"}],\
         "name":"eth0","since":90000000000,"standing":{"addresses":["2001:db8:1::c1a7","preferred"],\
@@ -167,7 +167,7 @@ struct HandoverTests {
         var world = World()
         let entry = try golden().entries[0]
         var link = ethernet(7)
-        link.carrierChanges = 3
+        link.carrierLosses = 3
         var host = Host()
         host.links = [7: link]
         world.kernel.places[7] = KernelModel.Place(

@@ -264,8 +264,8 @@ struct Simulation {
                 place.ipv4s.remove(address)
                 place.routes.removeAll { $0.source == address }
             }
-            if lost.contains(.network) { links[entry.index]?.carrierChanges += 1 }
-            guard !lost.contains(.device), let link = links[entry.index], link.carrierChanges == entry.carrierChanges,
+            if lost.contains(.network) { links[entry.index]?.carrierLosses += 1 }
+            guard !lost.contains(.device), let link = links[entry.index], link.carrierLosses == entry.carrierLosses,
                 place.hostLink == entry.standing.hostLink, let adoption = try? Adoption(entry, found: place.standing)
             else { continue }
             if lost.isEmpty, pause == .zero, !adoption.differences.isEmpty {

@@ -1,7 +1,6 @@
-"""Traffic that takes its time, to see what an interruption does to it: a TCP transfer, and datagrams each millisecond."""
+"""A TCP transfer that takes its time, to see what an interruption does to it."""
 
 import hashlib
-import select
 import socket
 import threading
 import time
@@ -51,57 +50,3 @@ class Transfer:
         assert not self._error, f"after {self._received} octets: {self._error}"
         assert self._received == self._size
         assert self._digest.hexdigest() == servers.sha256(self._size)
-
-
-class Beat:
-    """UDP echo requests to an address, one each `interval` seconds, in a thread, while the `with` block lasts. Then
-    `lost` is how many had no answer and `silence` the longest time, in seconds, without one."""
-
-    def __init__(self, namespace, address, interval=0.001):
-        self._interval = interval
-        self._socket = namespace.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.setblocking(False)
-        # SO_RCVBUFFORCE: what this process is too slow for is not lost.
-        self._socket.setsockopt(socket.SOL_SOCKET, 33, 1 << 21)
-        self._socket.connect((address, 7))
-        self._closing = False
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self.sent = self.lost = 0
-        self.silence = 0.0
-
-    def _run(self):
-        answered, last, due = set(), time.monotonic(), time.monotonic()
-        end = None
-        while end is None or (time.monotonic() < end and len(answered) < self.sent):
-            now = time.monotonic()
-            if self._closing and end is None:
-                end = now + 0.5 * PATIENCE
-            if end is None and now >= due:
-                due = max(due + self._interval, now)
-                try:
-                    self._socket.send(self.sent.to_bytes(8, "big"))
-                    self.sent += 1
-                except OSError:
-                    pass  # no route: that is silence too
-            if select.select([self._socket], [], [], max(0.0, min(due - time.monotonic(), 0.01)))[0]:
-                try:
-                    while True:
-                        answered.add(self._socket.recv(64))
-                        now = time.monotonic()
-                        self.silence = max(self.silence, now - last)
-                        last = now
-                except OSError:
-                    pass
-        self.lost = self.sent - len(answered)
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._closing = True
-        self._thread.join()
-        self._socket.close()
-
-    def __str__(self):
-        return f"longest silence {self.silence * 1000:.1f} ms, {self.lost} of {self.sent} lost"

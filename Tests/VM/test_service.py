@@ -9,9 +9,10 @@ import pytest
 
 import snapshot
 from agent import REPOSITORY, binary
-from flows import Beat, Transfer
+from flows import Transfer
 from lab import Lab
 from namespace import wait_until
+from probe import Outage
 
 pytestmark = pytest.mark.agent
 UNIT = pathlib.Path("/run/systemd/system/clat-agent.service")
@@ -89,7 +90,7 @@ def test_connections_live_through_a_restart_and_a_crash_and_a_stop_takes_all(ser
     for how in ("restart", "SIGKILL"):
         process = systemctl("show", "-P", "MainPID", "clat-agent").strip()
         taken = journal().count("all is as it was left")
-        with Beat(lab.laptop, lab.SERVER, interval=0.02) as beat:
+        with Outage(lab.laptop, lab.SERVER, connected=True, interval=0.02) as outage:
             transfer = Transfer(lab.laptop, lab.SERVER, size=10**6, seconds=15)
             if how == "restart":
                 systemctl("restart", "clat-agent")
@@ -100,7 +101,7 @@ def test_connections_live_through_a_restart_and_a_crash_and_a_stop_takes_all(ser
             wait_until(lambda: any(entry["state"] == "on" for entry in status(lab)), timeout=60, what="IPv4")
             assert transfer.is_running, "over too soon to show anything"
             transfer.finish()
-        print(f"{how}: {beat}")
+            print(f"{how}: {outage.close()} ms out and lost, longest silence {outage.silence:.0f} ms")
         assert journal().count("all is as it was left") == taken + 1
         assert status(lab)[0]["ipv6Address"] == first["ipv6Address"]
     systemctl("stop", "clat-agent")

@@ -151,7 +151,7 @@ public struct AgentMachine: Hashable, Sendable {
         case .echoed(let outcome, let index): uplinks[index]?.absorb(outcome, now: now)
         case .renew(let index): uplinks[index]?.renew(now: now)
         case .resumed:
-            for index in uplinks.keys { uplinks[index]?.renew(now: now) }
+            for index in uplinks.keys { uplinks[index]?.resume(now: now) }
         case .clatAddress(let address, let phase, let index):
             uplinks[index]?.absorb(address, phase, now: now)
         case .clatLink(let isModeStolen, let index):
@@ -189,7 +189,10 @@ public struct AgentMachine: Hashable, Sendable {
             uplinks[index]?.refused[problem, default: 0] += 1
         }
         uplinks[index]?.knowledge.hear(advertisement, now: now)
-        if advertisement.routerLifetime > 0 { uplinks[index]?.solicitation.stop() }
+        // While some routers have not spoken since the host was asleep, all are asked.
+        if advertisement.routerLifetime > 0, uplinks[index]?.knowledge.isDoubted == false {
+            uplinks[index]?.solicitation.stop()
+        }
     }
 
     /// A link appeared or changed.
@@ -210,9 +213,10 @@ public struct AgentMachine: Hashable, Sendable {
         guard link.medium != .loopback, !link.name.hasPrefix(Uplink.hostLinkPrefix) else { return }
         var uplink = uplinks[link.index] ?? UplinkMachine(now: now)
         uplink.uplink = link
-        if !link.isRunning {
-            uplink.forgetNetwork()
-        } else if known?.isRunning != true || known?.hardwareAddress != link.hardwareAddress {
+        // A carrier that was lost and is back already may be that of another network.
+        let hasFlapped = known.map { $0.carrierLosses != link.carrierLosses } ?? false
+        if !link.isRunning || hasFlapped { uplink.forgetNetwork() }
+        if link.isRunning, hasFlapped || known?.isRunning != true || known?.hardwareAddress != link.hardwareAddress {
             uplink.solicitation.start(now: now)
             uplink.knowledge.dns.askAgain(now: now)
         }

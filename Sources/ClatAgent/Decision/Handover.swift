@@ -20,8 +20,8 @@ struct Handover: Hashable, Sendable, Codable {
         var index: Int
         /// Its name.
         var name: String
-        /// How often its carrier had come and gone: where it has since, the network may be another.
-        var carrierChanges: Int
+        /// How often it had lost its carrier: where it has since, the network may be another.
+        var carrierLosses: Int
         /// Since when IPv4 is on, or suspended.
         var since: BootInstant
         /// How packets find their way.
@@ -51,10 +51,10 @@ struct Handover: Hashable, Sendable, Codable {
         entries = machine.uplinks.sorted { $0.key < $1.key }.compactMap { index, uplink in
             guard let link = uplink.uplink, link.isRunning, uplink.isWanted, uplink.inFlight == nil,
                 let translator = uplink.standing.translator, let path = path(index),
-                uplink.reason.state != .off
+                uplink.standing.route != nil || uplink.reason.state == .suspended
             else { return nil }
             return Entry(
-                index: index, name: link.name, carrierChanges: link.carrierChanges, since: uplink.since,
+                index: index, name: link.name, carrierLosses: link.carrierLosses, since: uplink.since,
                 steering: path.steering, uplinkNote: path.uplinkNote, standing: uplink.standing,
                 mappings: translator.mappings, ipv6MTU: translator.ipv6MTU, knowledge: uplink.knowledge)
         }

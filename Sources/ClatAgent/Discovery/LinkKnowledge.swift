@@ -34,6 +34,8 @@ public struct LinkKnowledge: Hashable, Sendable, Codable {
         public var validUntil: BootInstant?
         /// When addresses of it become deprecated; nil is never.
         public var preferredUntil: BootInstant?
+        /// When it was last heard.
+        public var heard: BootInstant
     }
 
     /// A resolver, as one router tells.
@@ -42,6 +44,7 @@ public struct LinkKnowledge: Hashable, Sendable, Codable {
         var server: IPv6Address
         /// nil is never.
         var expires: BootInstant?
+        var heard: BootInstant
     }
 
     /// In the order first heard.
@@ -58,6 +61,8 @@ public struct LinkKnowledge: Hashable, Sendable, Codable {
     var otherResolvers: [ResolverSource: [IPv6Address]] = [:]
     /// When routers were last asked because something was about to run out.
     var refreshAsked = BootInstant(nanoseconds: 0)
+    /// Since when all that was heard before is in doubt, as the host was asleep and may be elsewhere.
+    private var doubtedSince: BootInstant?
     /// Whether any advertisement was heard.
     public var isSilent: Bool { routers.isEmpty }
 
@@ -68,9 +73,15 @@ public struct LinkKnowledge: Hashable, Sendable, Codable {
     /// See ``routerCapacity``.
     public static let resolverCapacity = 16
 
+    /// For how long what is in doubt is used still where nobody answers: three solicitations (RFC 4861 section 6.3.7) and the
+    /// time to answer the last.
+    static let silentDoubt: Duration = .seconds(16)
+    /// The same where somebody has answered: two, for one may be lost.
+    static let answeredDoubt: Duration = .seconds(8)
+
     /// What outlives the process: resolvers are asked anew.
     private enum CodingKeys: String, CodingKey {
-        case routers, prefixes, pref64s, rdnss, otherResolvers, refreshAsked
+        case routers, prefixes, pref64s, rdnss, otherResolvers, refreshAsked, doubtedSince
     }
 
     /// Nothing known.
@@ -81,6 +92,18 @@ public struct LinkKnowledge: Hashable, Sendable, Codable {
         routers.count <= Self.routerCapacity && prefixes.count <= Self.prefixCapacity && pref64s.isWithinCapacity
             && rdnss.count <= Self.resolverCapacity
             && otherResolvers.values.allSatisfy { $0.count <= Self.resolverCapacity }
+    }
+
+    /// Puts all in doubt that was heard before; what nobody has told anew in a while goes.
+    mutating func doubt(now: BootInstant) {
+        doubtedSince = isSilent ? nil : now
+    }
+
+    /// Whether something is in doubt.
+    var isDoubted: Bool {
+        guard let since = doubtedSince else { return false }
+        return routers.contains { $0.heard < since } || prefixes.contains { $0.heard < since }
+            || pref64s.holds(heardBefore: since)
     }
 
     /// Takes in an advertisement.
@@ -117,7 +140,7 @@ public struct LinkKnowledge: Hashable, Sendable, Codable {
         var prefix = Prefix(
             router: router, prefix: information.prefix, onLink: information.onLink,
             autonomous: information.autonomous, validUntil: end(information.validLifetime),
-            preferredUntil: end(information.preferredLifetime))
+            preferredUntil: end(information.preferredLifetime), heard: now)
         if let index = prefixes.firstIndex(where: { $0.router == router && $0.prefix == prefix.prefix }) {
             // A single advertisement cannot cut a valid lifetime below two hours (RFC 4862 section 5.5.3 e).
             let floor = now + .seconds(7200)
@@ -133,6 +156,12 @@ public struct LinkKnowledge: Hashable, Sendable, Codable {
     /// Drops what has run out. A router stays known while it may still tell something: until its last word is an hour
     /// old.
     public mutating func expire(now: BootInstant) {
+        if let since = doubtedSince {
+            let isAnswered = routers.contains { $0.heard >= since }
+            if since + (isAnswered ? Self.answeredDoubt : Self.silentDoubt) <= now {
+                drop(heardBefore: since, now: now)
+            }
+        }
         pref64s.expire(now: now)
         prefixes.removeAll { prefix in prefix.validUntil.map { $0 <= now } ?? false }
         let known = rdnss.count
@@ -144,11 +173,22 @@ public struct LinkKnowledge: Hashable, Sendable, Codable {
         }
     }
 
+    private mutating func drop(heardBefore since: BootInstant, now: BootInstant) {
+        doubtedSince = nil
+        pref64s.drop(heardBefore: since)
+        prefixes.removeAll { $0.heard < since }
+        rdnss.removeAll { $0.heard < since }
+        routers.removeAll { $0.heard < since }
+        useResolvers(now: now)
+    }
+
     /// When ``expire(now:)``, a deprecation, a refresh or a question is next due.
     public func nextChange(after now: BootInstant) -> BootInstant? {
         let moments =
             prefixes.flatMap { [$0.validUntil, $0.preferredUntil] } + routers.map { $0.expires }
-            + rdnss.map(\.expires) + [pref64s.nextExpiry, dns.nextDeadline, nextRefresh]
+            + rdnss.map(\.expires)
+            + [pref64s.nextExpiry, dns.nextDeadline, nextRefresh]
+            + [Self.answeredDoubt, Self.silentDoubt].map { limit in doubtedSince.map { $0 + limit } }
         return moments.compactMap { $0 }.filter { $0 > now }.min()
     }
 

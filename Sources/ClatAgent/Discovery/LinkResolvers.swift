@@ -9,9 +9,9 @@ extension LinkKnowledge {
         if lifetime == 0 {
             if let known { rdnss.remove(at: known) }
         } else if let known {
-            rdnss[known].expires = expires
+            (rdnss[known].expires, rdnss[known].heard) = (expires, now)
         } else if rdnss.count < Self.resolverCapacity, !server.isMulticast, !server.isLoopback, server != .unspecified {
-            rdnss.append(RDNSS(router: router, server: server, expires: expires))
+            rdnss.append(RDNSS(router: router, server: server, expires: expires, heard: now))
         }
     }
 

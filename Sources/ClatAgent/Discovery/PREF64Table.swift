@@ -128,6 +128,16 @@ public struct PREF64Table: Hashable, Sendable, Codable {
     /// Whether no more is in it than ever comes in.
     var isWithinCapacity: Bool { entries.count <= Self.capacity && suspects.count <= Self.capacity }
 
+    /// Whether routers or resolvers told something that they have not told since.
+    func holds(heardBefore since: BootInstant) -> Bool {
+        entries.contains { $0.source != .configuration && $0.heard < since }
+    }
+
+    /// Drops that.
+    mutating func drop(heardBefore since: BootInstant) {
+        entries.removeAll { $0.source != .configuration && $0.heard < since }
+    }
+
     /// When the next entry runs out.
     public var nextExpiry: BootInstant? {
         entries.compactMap(\.expires).min()

@@ -10,13 +10,16 @@ extension Instance {
         var tun: CInt
         /// Of the programs of uplink, TUN and host; none where they need none.
         var links: [CInt]
+        /// Of what guards the host's own uplink.
+        var uplinkGuard: CInt?
     }
 
     /// What the next process needs; nil where there is no translator.
     var descriptors: Descriptors? {
         guard let namespace = namespaceDescriptor, let packets else { return nil }
         let (tun, links) = packets.descriptors
-        return Descriptors(namespace: namespace, tun: tun, links: links)
+        let uplinkGuard = uplink.flatMap { host.guards[$0]?.descriptor }
+        return Descriptors(namespace: namespace, tun: tun, links: links, uplinkGuard: uplinkGuard)
     }
 
     /// How packets find their way; nil where there is no translator.
@@ -40,7 +43,7 @@ extension Instance {
             device.parent == peer.index, peer.parent == device.index, device.flags.contains(.up)
         else { throw Failure(description: "the host's IPv4 device has gone or is down") }
         (uplinkLink, hostLink, hostLinkPeer) = (link, device, peer)
-        uplinkNote = entry.uplinkNote
+        (uplink, uplinkNote) = (link.parent, entry.uplinkNote)
         let (ends, configuration) = (try ends(), entry.translator)
         let relics = PacketPath.Relics(steering: entry.steering, tun: tun.release(), links: links)
         packets = try place.namespace.run {

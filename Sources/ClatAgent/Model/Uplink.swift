@@ -26,19 +26,19 @@ public struct Uplink: Hashable, Sendable {
     public var isUp: Bool
     /// Up and with carrier.
     public var isRunning: Bool
+    /// How often it lost its carrier.
+    public var carrierLosses: Int
     /// Link MTU, octets.
     public var mtu: Int
     /// Where it has an Ethernet one.
     public var hardwareAddress: HardwareAddress?
     /// The bridge, bond or VRF it belongs to, if any.
     public var master: Int?
-    /// How often the carrier has come and gone.
-    public var carrierChanges = 0
 
     /// All fields as given.
     public init(
-        index: Int, name: String, medium: Medium, kind: String, isUp: Bool, isRunning: Bool, mtu: Int,
-        hardwareAddress: HardwareAddress?, master: Int?
+        index: Int, name: String, medium: Medium, kind: String, isUp: Bool, isRunning: Bool, carrierLosses: Int = 0,
+        mtu: Int, hardwareAddress: HardwareAddress?, master: Int?
     ) {
         self.index = index
         self.name = name
@@ -46,6 +46,7 @@ public struct Uplink: Hashable, Sendable {
         self.kind = kind
         self.isUp = isUp
         self.isRunning = isRunning
+        self.carrierLosses = carrierLosses
         self.mtu = mtu
         self.hardwareAddress = hardwareAddress
         self.master = master
@@ -99,13 +100,18 @@ public struct DefaultRoute: Hashable, Sendable {
     public var origin: Int
     /// Whether it leads to a router, and not merely onto the link.
     public var hasGateway: Bool
+    /// The IPv4 address it prefers as source; with that it goes.
+    public var source: IPv4Address?
 
     /// All fields as given.
-    public init(isIPv6: Bool, index: Int, metric: Int, origin: Int, hasGateway: Bool = true) {
+    public init(
+        isIPv6: Bool, index: Int, metric: Int, origin: Int, hasGateway: Bool = true, source: IPv4Address? = nil
+    ) {
         self.isIPv6 = isIPv6
         self.index = index
         self.metric = metric
         self.origin = origin
         self.hasGateway = hasGateway
+        self.source = source
     }
 }

@@ -165,7 +165,10 @@ public final class Agent {
         do throws(NetlinkError) {
             while let notice = try monitor.next() {
                 if case .overrun = notice { return resynchronise() }
-                for event in HostMirror.events(notice) { take(event) }
+                for event in HostMirror.events(notice) {
+                    if case .linkGone(let index) = event { kernel.releaseGuard(of: UInt32(index)) }
+                    take(event)
+                }
             }
         } catch {
             log.warning("\(error)")
@@ -318,6 +321,7 @@ public final class Agent {
         instances[index] = instance
         do {
             switch step {
+            case .removeUplinkLink: store?.drop(uplink: index)
             case .closeNamespace:
                 store?.drop(uplink: index)
                 instance.monitorDescriptor.map(reactor.forget)

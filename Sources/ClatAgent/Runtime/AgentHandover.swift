@@ -74,10 +74,16 @@ extension Agent {
     }
 
     private func adopt(_ entry: Handover.Entry, _ inherited: InheritedDescriptors, _ host: Host) throws -> Adoption {
+        // Whatever becomes of the rest: the guard outlasts a CLAT.
+        if let former = inherited.take(DescriptorStore.uplinkGuard(entry.index)) {
+            do { try kernel.keepGuard(of: UInt32(clamping: entry.index), inherited: former) } catch {
+                log.warning("\(entry.name): \(error)")
+            }
+        }
         guard let uplink = host.links[entry.index], uplink.isRunning else {
             throw Handover.Problem(description: "the interface has gone, or has no carrier")
         }
-        guard uplink.carrierChanges == entry.carrierChanges else {
+        guard uplink.carrierLosses == entry.carrierLosses else {
             throw Handover.Problem(description: "the carrier was lost meanwhile, so this may be another network")
         }
         var links: [OwnedLink] = []

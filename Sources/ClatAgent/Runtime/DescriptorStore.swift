@@ -17,12 +17,14 @@ struct DescriptorStore {
 
     static func namespace(_ uplink: Int) -> String { "netns-\(uplink)" }
     static func tun(_ uplink: Int) -> String { "tun-\(uplink)" }
+    static func uplinkGuard(_ uplink: Int) -> String { "guard-\(uplink)" }
     static func links(_ uplink: Int) -> [String] { ["uplink", "tun", "host"].map { "tcx-\($0)-\(uplink)" } }
 
     /// All of an uplink's, by name.
     static func names(_ descriptors: Instance.Descriptors, _ uplink: Int) -> [(name: String, descriptor: CInt)] {
         [(namespace(uplink), descriptors.namespace), (tun(uplink), descriptors.tun)]
             + Array(zip(links(uplink), descriptors.links))
+            + [descriptors.uplinkGuard].compactMap { $0 }.map { (uplinkGuard(uplink), $0) }
     }
 
     private let manager: ServiceManager
@@ -71,7 +73,7 @@ struct DescriptorStore {
 
     /// Lets go of all that belongs to an uplink, before it is taken down.
     mutating func drop(uplink: Int) {
-        let names = Set([Self.namespace(uplink), Self.tun(uplink)] + Self.links(uplink))
+        let names = Set([Self.namespace(uplink), Self.tun(uplink), Self.uplinkGuard(uplink)] + Self.links(uplink))
         guard !held.isDisjoint(with: names) else { return }
         kept = nil
         drop { names.contains($0) }
