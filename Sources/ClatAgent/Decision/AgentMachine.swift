@@ -99,6 +99,9 @@ public struct AgentMachine: Hashable, Sendable {
 
     private mutating func absorb(_ event: Event, now: BootInstant) {
         switch event {
+        case .adopted(let adoptions, let new):
+            absorb(.snapshot(new), now: now)
+            for (index, adoption) in adoptions { uplinks[index]?.adopt(adoption, now: now) }
         case .snapshot(let new):
             let gone = host.links.keys.filter { new.links[$0] == nil }
             let usable = new.addresses.subtracting(new.tentative).subtracting(
