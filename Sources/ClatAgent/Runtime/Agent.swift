@@ -298,7 +298,8 @@ public final class Agent {
             queue.removeFirst()
         }
         keep()
-        reactor.wake(at: [machine.nextDeadline(after: .now), nextHeartbeat(), catchUpDue, storeDue].compactMap { $0 }.min())
+        reactor.wake(
+            at: [machine.nextDeadline(after: .now), nextHeartbeat(), catchUpDue, storeDue].compactMap { $0 }.min())
     }
 
     /// Brings what the service manager keeps in line with what stands; how many CLATs that is.
