@@ -148,6 +148,59 @@ class Outage:
             self.close()
 
 
+class Transfer:
+    """A TCP connection to an echo server that carries data both ways for as long as a `with` block takes; in the end all that was
+    sent must have come back as it was."""
+
+    BLOCK = 4096
+
+    def __init__(self, namespace, address, device=None):
+        self._socket = namespace.socket(socket.AF_INET, socket.SOCK_STREAM)
+        self._socket.settimeout(20 * PATIENCE)
+        if device:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
+        self._socket.connect((address, 7))
+        self._closing, self._fault = False, None
+        self.returned = 0
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self):
+        try:
+            number = 0
+            while not self._closing:
+                block = struct.pack("!Q", number) * (self.BLOCK // 8)
+                self._socket.sendall(block)
+                back = b""
+                while len(back) < self.BLOCK:
+                    part = self._socket.recv(self.BLOCK - len(back))
+                    if not part:
+                        raise ConnectionError("the server has ended it")
+                    back += part
+                if back != block:
+                    raise ValueError(f"block {number} came back as something else")
+                number += 1
+                self.returned = number
+                time.sleep(0.002)
+        except (OSError, ValueError) as error:
+            self._fault = error
+
+    def __enter__(self):
+        wait_until(lambda: self.returned > 10 or self._fault, what="the transfer's begin")
+        return self
+
+    def __exit__(self, kind, *_):
+        at_last = self.returned
+        if kind is None:
+            # It goes on after all that has happened.
+            wait_until(lambda: self.returned > at_last + 10 or self._fault, 20, what="the transfer to go on")
+        self._closing = True
+        self._thread.join()
+        self._socket.close()
+        if kind is None and self._fault:
+            raise AssertionError(f"the transfer broke after {self.returned} blocks: {self._fault!r}")
+
+
 class Defender:
     """A station that claims each address of a network for which another does DAD (RFC 4862 section 5.4), the first
     `count`.
