@@ -6,6 +6,8 @@ import Glibc
 public enum Notice: Hashable, Sendable {
     /// A link is new or has changed, or is gone (deleted, or moved to another namespace).
     case link(Link, removed: Bool)
+    /// A station has associated with an access point; `index` is the link's.
+    case associated(index: UInt32)
     /// An address is new or has changed, or is gone.
     case address(InterfaceAddress, removed: Bool)
     /// A route is new or has changed, or is gone. The kernel takes a link's
@@ -117,8 +119,13 @@ extension Notice {
     private init?(_ bytes: RawSpan, _ message: Message) throws(MalformedMessage) {
         switch message.type {
         case RTM_NEWLINK, RTM_DELLINK:
-            guard let link = try Link(bytes, message.body) else { return nil }
-            self = .link(link, removed: message.type == RTM_DELLINK)
+            if let link = try Link(bytes, message.body) {
+                self = .link(link, removed: message.type == RTM_DELLINK)
+            } else if let index = try Link.association(bytes, message.body) {
+                self = .associated(index: index)
+            } else {
+                return nil
+            }
         case RTM_NEWADDR, RTM_DELADDR:
             guard let address = try InterfaceAddress(bytes, message.body) else { return nil }
             self = .address(address, removed: message.type == RTM_DELADDR)

@@ -90,6 +90,8 @@ public enum Event: Hashable, Sendable {
     case link(Uplink)
     /// A link went.
     case linkGone(Int)
+    /// A Wi-Fi station has associated, perhaps with another access point than before.
+    case associated(uplink: Int)
     /// An address appeared in the host, or changed; it cannot be used while it is tentative.
     case address(HostAddress, isTentative: Bool = false)
     /// An address went from the host.

@@ -44,13 +44,14 @@ public struct LinkKnowledge: Hashable, Sendable {
         var server: IPv6Address
         /// nil is never.
         var expires: BootInstant?
+        /// When it was last heard.
         var heard: BootInstant
     }
 
     /// In the order first heard.
-    public private(set) var routers: [Router] = []
+    public internal(set) var routers: [Router] = []
     /// In the order first heard.
-    public private(set) var prefixes: [Prefix] = []
+    public internal(set) var prefixes: [Prefix] = []
     /// Everybody's PREF64s.
     public internal(set) var pref64s = PREF64Table()
     /// Whom to ask for ipv4only.arpa, and when.
@@ -61,8 +62,8 @@ public struct LinkKnowledge: Hashable, Sendable {
     var otherResolvers: [ResolverSource: [IPv6Address]] = [:]
     /// When routers were last asked because something was about to run out.
     var refreshAsked = BootInstant(nanoseconds: 0)
-    /// Since when all that was heard before is in doubt, as the host was asleep and may be elsewhere.
-    private var doubtedSince: BootInstant?
+    /// Whether the host may have come to another network; see ``Doubt``.
+    var doubt: Doubt?
     /// Whether any advertisement was heard.
     public var isSilent: Bool { routers.isEmpty }
 
@@ -73,26 +74,8 @@ public struct LinkKnowledge: Hashable, Sendable {
     /// See ``routerCapacity``.
     public static let resolverCapacity = 16
 
-    /// For how long what is in doubt is used still where nobody answers: three solicitations (RFC 4861 section 6.3.7) and the
-    /// time to answer the last.
-    static let silentDoubt: Duration = .seconds(16)
-    /// The same where somebody has answered: two, for one may be lost.
-    static let answeredDoubt: Duration = .seconds(8)
-
     /// Nothing known.
     public init() {}
-
-    /// Puts all in doubt that was heard before; what nobody has told anew in a while goes.
-    mutating func doubt(now: BootInstant) {
-        doubtedSince = isSilent ? nil : now
-    }
-
-    /// Whether something is in doubt.
-    var isDoubted: Bool {
-        guard let since = doubtedSince else { return false }
-        return routers.contains { $0.heard < since } || prefixes.contains { $0.heard < since }
-            || pref64s.holds(heardBefore: since)
-    }
 
     /// Takes in an advertisement.
     public mutating func hear(_ advertisement: RouterAdvertisement, now: BootInstant) {
@@ -103,6 +86,7 @@ public struct LinkKnowledge: Hashable, Sendable {
         if let index = routers.firstIndex(where: { $0.address == router.address }) {
             routers[index] = router
         } else if routers.count < Self.routerCapacity {
+            if doubt == nil, isSuccessor(advertisement, now: now) { beginDoubt(now: now) }
             routers.append(router)
         } else {
             return
@@ -117,6 +101,7 @@ public struct LinkKnowledge: Hashable, Sendable {
         }
         pref64s.hear(advertisement, now: now)
         useResolvers(now: now)
+        allayDoubt(now: now)
     }
 
     private mutating func hear(
@@ -135,6 +120,7 @@ public struct LinkKnowledge: Hashable, Sendable {
             if let new = prefix.validUntil, new < floor {
                 prefix.validUntil = max(new, min(prefixes[index].validUntil ?? floor, floor))
             }
+            if let doubt, doubt.since > prefixes[index].heard { self.doubt?.confirmed.insert(router) }
             prefixes[index] = prefix
         } else if information.validLifetime > 0, prefixes.count < Self.prefixCapacity {
             prefixes.append(prefix)
@@ -144,12 +130,7 @@ public struct LinkKnowledge: Hashable, Sendable {
     /// Drops what has run out. A router stays known while it may still tell something: until its last word is an hour
     /// old.
     public mutating func expire(now: BootInstant) {
-        if let since = doubtedSince {
-            let isAnswered = routers.contains { $0.heard >= since }
-            if since + (isAnswered ? Self.answeredDoubt : Self.silentDoubt) <= now {
-                drop(heardBefore: since, now: now)
-            }
-        }
+        endDoubt(now: now)
         pref64s.expire(now: now)
         prefixes.removeAll { prefix in prefix.validUntil.map { $0 <= now } ?? false }
         let known = rdnss.count
@@ -161,22 +142,11 @@ public struct LinkKnowledge: Hashable, Sendable {
         }
     }
 
-    private mutating func drop(heardBefore since: BootInstant, now: BootInstant) {
-        doubtedSince = nil
-        pref64s.drop(heardBefore: since)
-        prefixes.removeAll { $0.heard < since }
-        rdnss.removeAll { $0.heard < since }
-        routers.removeAll { $0.heard < since }
-        useResolvers(now: now)
-    }
-
     /// When ``expire(now:)``, a deprecation, a refresh or a question is next due.
     public func nextChange(after now: BootInstant) -> BootInstant? {
         let moments =
             prefixes.flatMap { [$0.validUntil, $0.preferredUntil] } + routers.map { $0.expires }
-            + rdnss.map(\.expires)
-            + [pref64s.nextExpiry, dns.nextDeadline, nextRefresh]
-            + [Self.answeredDoubt, Self.silentDoubt].map { limit in doubtedSince.map { $0 + limit } }
+            + rdnss.map(\.expires) + [pref64s.nextExpiry, dns.nextDeadline, nextRefresh, doubt?.end]
         return moments.compactMap { $0 }.filter { $0 > now }.min()
     }
 
