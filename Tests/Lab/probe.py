@@ -98,9 +98,13 @@ class Outage:
         while not self._closing:
             self._send()
             due = max(due + self.INTERVAL, time.monotonic())
-            while (left := due - time.monotonic()) > 0:
-                if select.select([self._socket], [], [], left)[0]:
-                    self._receive()
+            self._receive_until(due)
+        self._receive_until(time.monotonic() + 0.5 * PATIENCE)  # what is under way
+
+    def _receive_until(self, end):
+        while (left := end - time.monotonic()) > 0:
+            if select.select([self._socket], [], [], left)[0]:
+                self._receive()
 
     def _send(self):
         number = len(self._sent)
@@ -130,15 +134,23 @@ class Outage:
         wait_until(lambda: self.answers >= before + count, timeout, what=f"{count} answers from {self._target[0]}")
 
     def close(self):
-        """Ends it. The longest time, in milliseconds, between the sending of two requests that were answered with none
-        answered between them; and how many requests were not answered."""
-        time.sleep(0.2)  # for what is under way
+        """Ends it. How long, in milliseconds, requests in a row went unanswered at most, from the last that was answered to
+        the next that was; and all in words, with how long at most the meter itself, for want of a processor, sent nothing."""
         self._closing = True
         self._thread.join()
         self._socket.close()
-        moments = [self._sent[number] for number in sorted(self._answered)]
-        gaps = [later - earlier for earlier, later in zip(moments, moments[1:])]
-        return max(gaps) * 1000, len(self._sent) - len(moments)
+        longest, last = 0.0, self._sent[0]
+        for number, moment in enumerate(self._sent):
+            if number in self._answered:
+                if number - 1 not in self._answered:
+                    longest = max(longest, moment - last)
+                last = moment
+        longest = max(longest, self._sent[-1] - last)
+        pause = max(later - earlier for earlier, later in zip(self._sent, self._sent[1:]))
+        lost = len(self._sent) - len(self._answered)
+        words = (f"{longest * 1000:.1f} ms; {lost} of {len(self._sent)} requests unanswered, "
+                 f"at most {pause * 1000:.1f} ms from one to the next")
+        return longest * 1000, words
 
     def __enter__(self):
         return self
