@@ -79,17 +79,19 @@ class Outage:
     source the kernel gives it at the time, as new flows have.
     """
 
-    INTERVAL = 0.001
-
-    def __init__(self, namespace, address, connected):
+    def __init__(self, namespace, address, connected, interval=0.001):
+        self._interval = interval
         self._target = (address, 7)
         self._connected = connected
         self._socket = namespace.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
+        # SO_RCVBUFFORCE: what this process is too slow for is not lost.
+        self._socket.setsockopt(socket.SOL_SOCKET, 33, 1 << 21)
         if connected:
             self._socket.connect(self._target)
         self._sent, self._answered = [], {}
         self._closing = False
+        self.words = ""
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -97,7 +99,7 @@ class Outage:
         due = time.monotonic()
         while not self._closing:
             self._send()
-            due = max(due + self.INTERVAL, time.monotonic())
+            due = max(due + self._interval, time.monotonic())
             self._receive_until(due)
         self._receive_until(time.monotonic() + 0.5 * PATIENCE)  # what is under way
 
@@ -128,14 +130,21 @@ class Outage:
     def answers(self):
         return len(self._answered)
 
+    @property
+    def silence(self):
+        """The longest time, in milliseconds, in which no answer came: what waits and is answered later counts too."""
+        moments = sorted(self._answered.values())
+        return max(later - earlier for earlier, later in zip(moments, moments[1:])) * 1000
+
     def wait_for_answers(self, count=50, timeout=20):
         """Waits for that many more answers."""
         before = self.answers
         wait_until(lambda: self.answers >= before + count, timeout, what=f"{count} answers from {self._target[0]}")
 
     def close(self):
-        """Ends it. How long, in milliseconds, requests in a row went unanswered at most, from the last that was answered to
-        the next that was; and all in words, with how long at most the meter itself, for want of a processor, sent nothing."""
+        """Ends it. How long, in milliseconds, requests in a row went unanswered at most, from the sending of the last that was
+        answered to that of the next that was; and how many were not. `words` then holds both, and how long at most the meter
+        itself, for want of a processor, sent nothing."""
         self._closing = True
         self._thread.join()
         self._socket.close()
@@ -148,9 +157,9 @@ class Outage:
         longest = max(longest, self._sent[-1] - last)
         pause = max(later - earlier for earlier, later in zip(self._sent, self._sent[1:]))
         lost = len(self._sent) - len(self._answered)
-        words = (f"{longest * 1000:.1f} ms; {lost} of {len(self._sent)} requests unanswered, "
-                 f"at most {pause * 1000:.1f} ms from one to the next")
-        return longest * 1000, words
+        self.words = (f"{longest * 1000:.1f} ms; {lost} of {len(self._sent)} requests unanswered, "
+                      f"at most {pause * 1000:.1f} ms from one to the next")
+        return longest * 1000, lost
 
     def __enter__(self):
         return self

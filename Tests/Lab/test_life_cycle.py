@@ -43,8 +43,8 @@ def outages(lab, figure, what):
         for flow in (old, new):
             flow.wait_for_answers(200)
         for flow, name in ((old, "a flow from before"), (new, "new flows")):
-            gap, words = flow.close()
-            figure(f"outage of {what}, {name}", words)
+            gap, _ = flow.close()
+            figure(f"outage of {what}, {name}", flow.words)
             assert gap < BREATH, f"{name} out for {gap:.0f} ms"
 
 
@@ -143,7 +143,8 @@ def test_on_another_network_nothing_of_the_old_one_is_left(two_networks, figure,
             after = agent.wait_until(
                 lambda entry: entry["state"] == "on" and entry.get("pref64") == other.pref64, "IPv4 on the other network")
             flow.wait_for_answers(200)
-        figure(f"outage of roaming to another network ({datapath}), carrier lost and regained at once", flow.close()[1])
+        flow.close()
+        figure(f"outage of roaming to another network ({datapath}), carrier lost and regained at once", flow.words)
     assert ipaddress.IPv6Address(after["ipv6Address"]) in other.lan
     assert whoami(lab) == str(other.wan[1])
     # From the first sign of the new address on.
@@ -164,7 +165,8 @@ def test_back_on_the_same_network_addresses_and_connections_are_the_same(lab, fi
         lab.switch.ip("link set laptop up")
         after = agent.wait_for("on")
         flow.wait_for_answers(200)
-        figure("outage of a carrier lost and regained, a flow from before", flow.close()[1])
+        flow.close()
+        figure("outage of a carrier lost and regained, a flow from before", flow.words)
     assert [after[key] for key in ("ipv4Address", "ipv6Address")] == [before[key] for key in ("ipv4Address", "ipv6Address")]
     assert agent.stop() == 0
 

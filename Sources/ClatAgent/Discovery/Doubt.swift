@@ -3,7 +3,7 @@ import ClatBase
 /// The host may have come to another network unseen: by another access point of the same name, or in its sleep. What routers
 /// told goes on being used, but they are asked, and once one of them has answered, what none has told again is forgotten. Where
 /// nobody answers all stays as it is: no network is no better.
-struct Doubt: Hashable, Sendable {
+struct Doubt: Hashable, Sendable, Codable {
     /// What was heard before this is in doubt.
     var since: BootInstant
     /// When the first advertisement came since.

@@ -88,16 +88,8 @@ public struct RouterSocket: ~Copyable {
         // nowhere in the packet.
         try raw.set(CInt(IPPROTO_IPV6), IPV6_FREEBIND, CInt(1), "IPV6_FREEBIND")
         let scope = UInt32(truncatingIfNeeded: uplink)
-        var source = sockaddr_in6(IPv6Address(high: 0xfe80_0000_0000_0000, low: 0x464), scope: scope)
-        try retrying("bind a raw IPv6 socket") {
-            withUnsafePointer(to: &source) {
-                bind(
-                    raw.rawValue, __CONST_SOCKADDR_ARG(__sockaddr_in6__: $0),
-                    socklen_t(MemoryLayout<sockaddr_in6>.size))
-            }
-        }
-        try raw.send(
-            unspecifiedSolicitation, to: .allRouters, scope: scope, "send a Router Solicitation from ::")
+        try raw.bind(to: IPv6Address(high: 0xfe80_0000_0000_0000, low: 0x464), scope: scope)
+        try raw.send(unspecifiedSolicitation, to: .allRouters, scope: scope, "send a Router Solicitation from ::")
     }
 
     private func solicitFromAddress(uplink: Int) throws(SystemError) {
