@@ -62,7 +62,7 @@ bench: lab-deps build
 	$(Q)CLAT_AGENT=$(CURDIR)/$(BINARY) $(PYTHON) -B Tests/Bench/bench.py --rounds $(ROUNDS) --seconds $(SECONDS) \
 		--idle $(IDLE) $(if $(filter 1,$(WRITE)),--write) $(if $(filter 1,$(SWEEP)),--sweep)
 
-# Fuzzes the translator for that many seconds; ends with libFuzzer's figures, and fails where it finds a crash.
+# Fuzzes discovery and the translator, each for that many seconds; ends with libFuzzer's figures, and fails where it finds a crash.
 FUZZ_SECONDS := $(if $(filter command line,$(origin SECONDS)),$(SECONDS),60)
 fuzz: deps
 	$(Q)Tests/Fuzz/fuzz.sh $(FUZZ_SECONDS)
