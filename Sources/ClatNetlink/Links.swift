@@ -22,8 +22,9 @@ public struct Link: Hashable, Sendable {
     public var operationalState: OperationalState
     /// Whether there is a signal.
     public var carrier: Bool
-    /// How often there came to be one; it tells of a loss that was over before a notice could go out.
-    public var carrierUps = 0
+    /// How often the signal was lost since the link was made (IFLA_CARRIER_DOWN_COUNT). The kernel may gather a loss and what
+    /// follows into one notice, in which all is well again; this tells.
+    public var carrierLosses: UInt32 = 0
     /// The bridge, bond or VRF this is a port of.
     public var master: UInt32?
     /// The link this is stacked on, or a veth's peer; an index in the namespace that `linkNamespace` tells.
@@ -162,7 +163,7 @@ extension Link {
             case IFLA_MTU: mtu = Int(clamping: try bytes.load(UInt32.self, at: value))
             case IFLA_OPERSTATE: operationalState = OperationalState(rawValue: try bytes.load(UInt8.self, at: value))
             case IFLA_CARRIER: carrier = try bytes.load(UInt8.self, at: value) != 0
-            case IFLA_CARRIER_UP_COUNT: carrierUps = Int(clamping: try bytes.load(UInt32.self, at: value))
+            case IFLA_CARRIER_DOWN_COUNT: carrierLosses = try bytes.load(UInt32.self, at: value)
             case IFLA_MASTER: master = try bytes.load(UInt32.self, at: value)
             case IFLA_LINK: parent = try bytes.load(UInt32.self, at: value)
             case IFLA_LINK_NETNSID: linkNamespace = try bytes.load(Int32.self, at: value)

@@ -25,6 +25,22 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "agent: starts clat-agent")
 
 
+_figures = []
+
+
+@pytest.fixture
+def figure():
+    """Notes a measured value, to be shown at the end of the run: `figure("outage of a renumbering", "3 ms")`."""
+    return lambda what, value: _figures.append(f"{what}: {value}")
+
+
+def pytest_terminal_summary(terminalreporter):
+    if _figures:
+        terminalreporter.section("measured")
+        for line in _figures:
+            terminalreporter.write_line(line)
+
+
 @pytest.fixture
 def lab():
     """A lab of the test's own."""

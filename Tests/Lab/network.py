@@ -194,6 +194,34 @@ class Site:
         self.routers.append(router)
         return router
 
+    def add_prefix(self, prefix, directory):
+        """A second NAT64 with another prefix, beside the first; advertised only when a test says so."""
+        self.nat64.ip(f"""
+            tuntap add nat64b mode tun
+            link set nat64b up
+            route add {prefix} dev nat64b
+            route add 192.168.254.0/24 dev nat64b
+        """)
+        self.nat64.run(["nft", "add", "rule", "ip", "lab", "postrouting", "oifname", f"wan{self.suffix}", "ip", "saddr",
+                        "192.168.254.0/24", "masquerade"], check=True)
+        configuration = directory / f"tayga{self.suffix}b.conf"
+        configuration.write_text(
+            f"tun-device nat64b\nipv4-addr 192.168.254.1\nprefix {prefix}\ndynamic-pool 192.168.254.0/24\n")
+        with open(directory / f"tayga{self.suffix}b.log", "w") as log:
+            command = ["tayga", "--nodetach", "--config", configuration]
+            self._processes.append(self.nat64.popen(command, stdout=log, stderr=log))
+
+    def renumber(self, old, new, valid=7200):
+        """The link has another prefix: it is routed, the router names it, and the one of before only as deprecated."""
+        old, new = ipaddress.IPv6Network(old), ipaddress.IPv6Network(new)
+        router = self.router
+        router.namespace.ip(f"address replace {new[1]}/64 dev lan nodad")
+        self.core.ip(f"route replace {new} via {self._upper[1]}")
+        self.nat64.ip(f"route replace {new} via {self._lower[1]}")
+        router.advertiser.advertise(ra.RouterAdvertisement(source=router.link_local, options=[
+            ra.source_link_layer_address(router.hardware_address), ra.mtu(1500),
+            ra.prefix_information(old, valid=valid, preferred=0), ra.prefix_information(new), ra.pref64(self.pref64)]))
+
     def set_mtu(self, mtu):
         """The MTU of the link between core and NAT64, both ends: what does not fit gets its error from the core."""
         self.core.ip(f"link set nat64 mtu {mtu}")

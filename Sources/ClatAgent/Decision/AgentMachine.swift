@@ -149,10 +149,7 @@ public struct AgentMachine: Hashable, Sendable {
         case .echoed(let outcome, let index): uplinks[index]?.absorb(outcome, now: now)
         case .renew(let index): uplinks[index]?.renew(now: now)
         case .resumed:
-            for index in uplinks.keys {
-                uplinks[index]?.doubtNetwork(now: now)
-                uplinks[index]?.renew(now: now)
-            }
+            for index in uplinks.keys { uplinks[index]?.resume(now: now) }
         case .clatAddress(let address, let phase, let index):
             uplinks[index]?.absorb(address, phase, now: now)
         case .clatLink(let isModeStolen, let index):
@@ -190,7 +187,12 @@ public struct AgentMachine: Hashable, Sendable {
             uplinks[index]?.refused[problem, default: 0] += 1
         }
         uplinks[index]?.knowledge.hear(advertisement, now: now)
-        if advertisement.routerLifetime > 0 { uplinks[index]?.solicitation.stop() }
+        if uplinks[index]?.knowledge.doubt == nil {
+            if advertisement.routerLifetime > 0 { uplinks[index]?.solicitation.stop() }
+        } else if uplinks[index]?.solicitation.due == nil {
+            // While some routers have not spoken since the network may have changed, all are asked.
+            uplinks[index]?.solicitation.start(now: now)
+        }
     }
 
     /// A link appeared or changed.
@@ -211,12 +213,13 @@ public struct AgentMachine: Hashable, Sendable {
         guard link.medium != .loopback, !link.name.hasPrefix(Uplink.hostLinkPrefix) else { return }
         var uplink = uplinks[link.index] ?? UplinkMachine(now: now)
         uplink.uplink = link
-        if !link.isRunning {
-            uplink.forgetNetwork()
-        } else if known?.isRunning != true || known?.hardwareAddress != link.hardwareAddress {
+        // A carrier that was lost and is back already may be that of another network.
+        let hasFlapped = known.map { $0.carrierLosses != link.carrierLosses } ?? false
+        if !link.isRunning || hasFlapped { uplink.forgetNetwork() }
+        if link.isRunning, hasFlapped || known?.isRunning != true || known?.hardwareAddress != link.hardwareAddress {
             uplink.solicitation.start(now: now)
             uplink.knowledge.dns.askAgain(now: now)
-        } else if let known, known.carrierUps != link.carrierUps || !known.isOperational && link.isOperational {
+        } else if known?.isOperational == false, link.isOperational {
             uplink.doubtNetwork(now: now)
         }
         uplinks[link.index] = uplink

@@ -368,6 +368,13 @@ public struct UplinkMachine: Hashable, Sendable {
         retryAt = nil
     }
 
+    /// Takes in that the host was asleep: it may be on another network, and a switch may have forgotten the CLAT's address.
+    mutating func resume(now: BootInstant) {
+        renew(now: now)
+        knowledge.beginDoubt(endsInSilence: true, now: now)
+        standing.announced = []
+    }
+
     /// The questions for resolvers that are due, and whether to look for resolvers: where a CLAT is possible and routers
     /// have been heard, but have told no PREF64 that lasts.
     mutating func questions(_ world: Surroundings, now: BootInstant) -> ([DNSQuestion], search: Bool) {

@@ -28,8 +28,8 @@ public struct Uplink: Hashable, Sendable {
     public var isRunning: Bool
     /// Not only with carrier but ready for packets: not while a Wi-Fi station still agrees on keys (RFC 2863 section 3.1.12).
     public var isOperational = true
-    /// How often carrier has come, as the kernel counts: it may go and come faster than is told.
-    public var carrierUps = 0
+    /// How often it lost its carrier.
+    public var carrierLosses: Int
     /// Link MTU, octets.
     public var mtu: Int
     /// Where it has an Ethernet one.
@@ -39,8 +39,8 @@ public struct Uplink: Hashable, Sendable {
 
     /// These fields as given.
     public init(
-        index: Int, name: String, medium: Medium, kind: String, isUp: Bool, isRunning: Bool, mtu: Int,
-        hardwareAddress: HardwareAddress?, master: Int?
+        index: Int, name: String, medium: Medium, kind: String, isUp: Bool, isRunning: Bool, carrierLosses: Int = 0,
+        mtu: Int, hardwareAddress: HardwareAddress?, master: Int?
     ) {
         self.index = index
         self.name = name
@@ -48,6 +48,7 @@ public struct Uplink: Hashable, Sendable {
         self.kind = kind
         self.isUp = isUp
         self.isRunning = isRunning
+        self.carrierLosses = carrierLosses
         self.mtu = mtu
         self.hardwareAddress = hardwareAddress
         self.master = master
@@ -101,13 +102,18 @@ public struct DefaultRoute: Hashable, Sendable {
     public var origin: Int
     /// Whether it leads to a router, and not merely onto the link.
     public var hasGateway: Bool
+    /// The IPv4 address it prefers as source; with that it goes.
+    public var source: IPv4Address?
 
     /// All fields as given.
-    public init(isIPv6: Bool, index: Int, metric: Int, origin: Int, hasGateway: Bool = true) {
+    public init(
+        isIPv6: Bool, index: Int, metric: Int, origin: Int, hasGateway: Bool = true, source: IPv4Address? = nil
+    ) {
         self.isIPv6 = isIPv6
         self.index = index
         self.metric = metric
         self.origin = origin
         self.hasGateway = hasGateway
+        self.source = source
     }
 }

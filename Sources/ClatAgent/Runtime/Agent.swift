@@ -150,7 +150,10 @@ public final class Agent {
                 if case .associated(let index) = notice {
                     log.debug("\(name(Int(index))): the station has associated with an access point")
                 }
-                for event in HostMirror.events(notice) { take(event) }
+                for event in HostMirror.events(notice) {
+                    if case .linkGone(let index) = event { kernel.releaseGuard(of: UInt32(index)) }
+                    take(event)
+                }
             }
         } catch {
             log.warning("\(error)")
