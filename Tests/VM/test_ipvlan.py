@@ -8,6 +8,7 @@ import types
 import pytest
 
 import guest
+import probe
 import servers
 import snapshot
 from lab import Lab
