@@ -50,7 +50,7 @@ let package = Package(
             cSettings: gnu, swiftSettings: settings),
         .testTarget(name: "ClatBaseTests", dependencies: ["ClatBase"], cSettings: gnu, swiftSettings: settings),
         .testTarget(
-            name: "ClatNetlinkTests", dependencies: ["ClatBase", "ClatNetlink"], cSettings: gnu,
+            name: "ClatNetlinkTests", dependencies: ["CLinux", "ClatBase", "ClatNetlink"], cSettings: gnu,
             swiftSettings: settings),
         .testTarget(
             name: "ClatTranslatorTests", dependencies: ["CLinux", "ClatBase", "ClatTranslator"], cSettings: gnu,

@@ -33,7 +33,9 @@ struct ProbeCommand: ParsableCommand {
             } catch {
                 throw .configuration(error.lines)
             }
-            report = try Probe(interface, configuration).run()
+            let probe = try Probe(interface, configuration)
+            showProgress("asking the routers and resolvers of \(interface)")
+            report = probe.run()
         } catch {
             printError("clat-agent: \(error)")
             throw ExitCode(error.exitStatus)

@@ -66,17 +66,10 @@ public struct Uplink: Hashable, Sendable {
 
 /// An address on some interface of the host.
 public struct HostAddress: Hashable, Sendable {
-    /// Of either family.
-    public enum Value: Hashable, Sendable {
-        /// An IPv4 address.
-        case v4(IPv4Address)
-        /// An IPv6 address.
-        case v6(IPv6Address)
-    }
     /// The interface it is on.
     public var index: Int
     /// The address.
-    public var value: Value
+    public var value: IPAddress
 
     /// An IPv6 address that is good beyond the link.
     var isGlobal: Bool {
@@ -84,7 +77,7 @@ public struct HostAddress: Hashable, Sendable {
     }
 
     /// That address on that interface.
-    public init(index: Int, value: Value) {
+    public init(index: Int, value: IPAddress) {
         self.index = index
         self.value = value
     }

@@ -63,12 +63,7 @@ extension InterfaceAddress {
 
 extension HostAddress {
     init(_ address: InterfaceAddress) {
-        let value: Value =
-            switch address.address {
-            case .v4(let address): .v4(address)
-            case .v6(let address): .v6(address)
-            }
-        self.init(index: Int(address.index), value: value)
+        self.init(index: Int(address.index), value: address.address)
     }
 }
 

@@ -27,6 +27,12 @@ enum Preconditions {
         do throws(SystemError) {
             _ = try OwnedDescriptor(opening: "/dev/net/tun", O_RDWR)
         } catch {
+            if error.code == EACCES || error.code == EPERM {
+                throw .forbidden(
+                    "the TUN device (\(error))",
+                    remedy:
+                        "run it as root, or let it: chmod 666 /dev/net/tun; in a container or a unit, allow the device")
+            }
             throw .kernelLacks("TUN device (\(error))", remedy: "load the module: modprobe tun")
         }
     }

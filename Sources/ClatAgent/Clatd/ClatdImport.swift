@@ -5,29 +5,8 @@ import ClatTranslator
 public enum ClatdImport {
     /// The new file's text, for the text of the old one.
     public static func toml(_ text: String) -> String {
-        var values: [(key: String, value: String)] = []
-        for line in text.split(whereSeparator: \.isNewline) {
-            let line = uncommented(String(line))
-            guard let mark = line.firstIndex(of: "=") else { continue }
-            let key = trimmed(line[..<mark])
-            values.removeAll { $0.key == key }
-            values.append((key, trimmed(line[line.index(after: mark)...])))
-        }
-        let lines = values.flatMap { line($0.key, $0.value) }
+        let lines = ClatdFile.values(text).flatMap { line($0.key, $0.value) }
         return (["# Made of a clatd.conf by: clat-agent import-clatd"] + lines).joined(separator: "\n") + "\n"
-    }
-
-    /// `#`, `;` and `//` begin comments.
-    private static func uncommented(_ line: String) -> Substring {
-        var end = line.startIndex
-        while end < line.endIndex, line[end] != "#", line[end] != ";", !line[end...].hasPrefix("//") {
-            end = line.index(after: end)
-        }
-        return line[..<end]
-    }
-
-    private static func trimmed(_ text: Substring) -> String {
-        String(text.drop { $0 == " " || $0 == "\t" }.reversed().drop { $0 == " " || $0 == "\t" }.reversed())
     }
 
     /// Whether the value is one of clatd's words for yes; nil where it is neither.
