@@ -70,6 +70,9 @@ public struct NetlinkMonitor: ~Copyable, Sendable {
     /// To be polled for reading; then call `next` until it is nil.
     public var descriptor: CInt { socket.descriptor }
 
+    /// Whether a notice has been read from the socket that `next` has not given yet.
+    public var hasMore: Bool { !pending.isEmpty }
+
     /// The next notice, or nil where there is none for now. Never waits.
     public mutating func next() throws(NetlinkError) -> Notice? {
         while pending.isEmpty {

@@ -25,8 +25,13 @@ public struct TranslatorEngine: ~Copyable, Sendable {
         public var writes: UInt64
     }
 
+    /// What its thread is called in /proc.
+    public static let threadName = "clat-packets"
+
     /// What the translator counts; read it at any time.
     public let counters: TranslatorCounters
+    /// Why the thread could not be put under its filter of system calls; nil where it is. It has no capability either way.
+    public let filterRefusal: SystemError?
     private let shared: Shared
     private let thread: ClatBase.Thread<Void>
 
@@ -38,9 +43,10 @@ public struct TranslatorEngine: ~Copyable, Sendable {
         _ = Self.wakeHandler
         let counters = TranslatorCounters()
         let shared = try Shared(tun, errors, configuration)
-        thread = try ClatBase.Thread(name: "clat-packets") { shared.run(counters) }
+        thread = try ClatBase.Thread(name: Self.threadName) { shared.run(counters) }
         self.counters = counters
         self.shared = shared
+        filterRefusal = shared.waitForConfinement()
     }
 
     /// From the next packet on the translator works by this configuration.
@@ -48,8 +54,29 @@ public struct TranslatorEngine: ~Copyable, Sendable {
         shared.update(configuration)
     }
 
+    /// Lets the thread finish the packet it has, and take no other until ``resume()``: packets wait in the TUN.
+    public borrowing func pause() {
+        shared.pause()
+        // Not for ever: a thread that hangs is no reason to.
+        for _ in 0..<1000 where !shared.isPaused.load(ordering: .acquiring) && !thread.hasEnded() {
+            thread.signal(Self.wakeSignal)
+            usleep(1000)
+        }
+    }
+
+    /// Ends the pause.
+    public borrowing func resume() {
+        shared.resume()
+    }
+
     /// To be polled for reading: ready once the thread has ended by itself.
     public var endDescriptor: CInt { shared.ended.rawValue }
+
+    /// The TUN's, valid as long as the engine lives.
+    public var tunDescriptor: CInt { shared.tun.descriptor.rawValue }
+
+    /// The TUN's interface index.
+    public var tunIndex: UInt32 { shared.tun.interfaceIndex }
 
     /// Nil while the thread runs.
     public var end: End? { shared.end.withLock { $0 } }
@@ -89,18 +116,23 @@ private final class Shared: Sendable {
     private let errors: ICMPErrorSocket?
     let end = Mutex<TranslatorEngine.End?>(nil)
     let ended: OwnedDescriptor
+    private let confined: OwnedDescriptor
+    private let filterRefusal = Mutex<SystemError?>(nil)
     let readFaults = Atomic<UInt64>(0)
     let writeFaults = Atomic<UInt64>(0)
     private let latest: Mutex<TranslatorConfiguration>
     /// Counts the configurations; the one thing the thread looks at for every packet.
     private let generation = Atomic<UInt64>(0)
     private static let stopGeneration = UInt64.max
+    private static let pauseGeneration = UInt64.max - 1
+    let isPaused = Atomic(false)
 
     init(
         _ tun: consuming TUNDevice, _ errors: consuming ICMPErrorSocket?, _ configuration: TranslatorConfiguration
     ) throws(SystemError) {
         ended = OwnedDescriptor(
             adopting: try retrying("eventfd") { eventfd(0, CInt(EFD_CLOEXEC | EFD_NONBLOCK)) })
+        confined = OwnedDescriptor(adopting: try retrying("eventfd") { eventfd(0, CInt(EFD_CLOEXEC)) })
         self.tun = tun
         self.errors = errors
         latest = Mutex(configuration)
@@ -119,20 +151,38 @@ private final class Shared: Sendable {
         latest.withLock { _ in generation.store(Self.stopGeneration, ordering: .releasing) }
     }
 
+    /// Why the thread has no filter of system calls, once that is settled.
+    func waitForConfinement() -> SystemError? {
+        var settled: UInt64 = 0
+        while eventfd_read(confined.rawValue, &settled) != 0 && errno == EINTR {}
+        return filterRefusal.withLock { $0 }
+    }
+
+    func pause() {
+        latest.withLock { _ in generation.store(Self.pauseGeneration, ordering: .releasing) }
+    }
+
+    func resume() {
+        // Another than any before, so that the thread looks at the configuration.
+        latest.withLock { _ in generation.store(1 << 62, ordering: .releasing) }
+    }
+
     /// The body of the thread.
     func run(_ counters: TranslatorCounters) {
-        confine()
+        let errorDescriptor: CInt? =
+            switch errors {
+            case nil: nil
+            case .some(let errors): errors.descriptor
+            }
+        let filter = PacketThread.filter(
+            reading: tun.descriptor.rawValue, errors: errorDescriptor, writing: ended.rawValue, confined.rawValue)
+        do throws(SystemError) { try PacketThread.confine(filter, wakeSignal: TranslatorEngine.wakeSignal) } catch {
+            filterRefusal.withLock { $0 = error }
+        }
+        eventfd_write(confined.rawValue, 1)
         let reason = translate(counters)
         end.withLock { $0 = reason }
         if reason != .stopped { eventfd_write(ended.rawValue, 1) }
-    }
-
-    /// Gives up what the thread does not need, before it sees the first packet.
-    private func confine() {
-        var signals = sigset_t()
-        sigfillset(&signals)
-        sigdelset(&signals, TranslatorEngine.wakeSignal)
-        pthread_sigmask(SIG_SETMASK, &signals, nil)
     }
 
     private func translate(_ counters: TranslatorCounters) -> TranslatorEngine.End {
@@ -150,12 +200,19 @@ private final class Shared: Sendable {
             let code = errno
             let newest = generation.load(ordering: .relaxed)
             if newest != current {
-                if newest == Self.stopGeneration { return .stopped }
                 // The number first: should both change once more, the next packet looks again.
                 current = newest
                 translator.update(latest.withLock { $0 })
             }
-            guard count >= 0 else {
+            if count >= 0 {
+                var bytes = buffer.mutableBytes
+                translator.translate(
+                    &bytes, frame: headroom..<headroom + count, now: Self.coarseNanoseconds, into: &sink)
+                if sink.faults != 0 {
+                    writeFaults.add(sink.faults, ordering: .relaxed)
+                    sink.faults = 0
+                }
+            } else {
                 switch code {
                 case EAGAIN: sink.flush()
                 case EINTR: break
@@ -164,16 +221,20 @@ private final class Shared: Sendable {
                 case _ where source == .errors: readFaults.add(1, ordering: .relaxed)
                 default: return .deviceGone(SystemError(call: "read from the TUN", code: code))
                 }
-                continue
             }
-            var bytes = buffer.mutableBytes
-            translator.translate(
-                &bytes, frame: headroom..<headroom + count, now: Self.coarseNanoseconds, into: &sink)
-            if sink.faults != 0 {
-                writeFaults.add(sink.faults, ordering: .relaxed)
-                sink.faults = 0
+            // Once the packet in hand is on its way.
+            if newest >= Self.pauseGeneration {
+                sink.flush()
+                if newest == Self.stopGeneration { return .stopped }
+                waitForEndOfPause()
             }
         }
+    }
+
+    private func waitForEndOfPause() {
+        isPaused.store(true, ordering: .releasing)
+        while generation.load(ordering: .acquiring) == Self.pauseGeneration { usleep(1000) }
+        isPaused.store(false, ordering: .releasing)
     }
 
     /// Where a frame comes from.

@@ -79,25 +79,27 @@ class Outage:
     source the kernel gives it at the time, as new flows have.
     """
 
-    INTERVAL = 0.001
-
-    def __init__(self, namespace, address, connected):
+    def __init__(self, namespace, address, connected, interval=0.001):
+        self._interval = interval
         self._target = (address, 7)
         self._connected = connected
         self._socket = namespace.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
+        # SO_RCVBUFFORCE: what this process is too slow for is not lost.
+        self._socket.setsockopt(socket.SOL_SOCKET, 33, 1 << 21)
         if connected:
             self._socket.connect(self._target)
         self._sent, self._answered = [], {}
-        self._closing = False
+        self._ending = self._closing = False
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _run(self):
         due = time.monotonic()
         while not self._closing:
-            self._send()
-            due = max(due + self.INTERVAL, time.monotonic())
+            if not self._ending:
+                self._send()
+            due = max(due + self._interval, time.monotonic())
             while (left := due - time.monotonic()) > 0:
                 if select.select([self._socket], [], [], left)[0]:
                     self._receive()
@@ -124,6 +126,12 @@ class Outage:
     def answers(self):
         return len(self._answered)
 
+    @property
+    def silence(self):
+        """The longest time, in milliseconds, in which no answer came: what waits and is answered later counts too."""
+        moments = sorted(self._answered.values())
+        return max(later - earlier for earlier, later in zip(moments, moments[1:])) * 1000
+
     def wait_for_answers(self, count=50, timeout=20):
         """Waits for that many more answers."""
         before = self.answers
@@ -132,7 +140,8 @@ class Outage:
     def close(self):
         """Ends it. The longest time, in milliseconds, between the sending of two requests that were answered with none
         answered between them; and how many requests were not answered."""
-        time.sleep(0.2)  # for what is under way
+        self._ending = True
+        time.sleep(0.2 * PATIENCE)  # for what is under way
         self._closing = True
         self._thread.join()
         self._socket.close()

@@ -111,8 +111,9 @@ def test_a_stranger_may_read_and_not_change(served):
     def run(*words):
         return lab.laptop.run([*stranger, agent.binary(), *words, "--runtime-dir", running.runtime_directory])
     assert run("status").returncode == 0
-    refused = run("renew", "eth0")
-    assert refused.returncode == 2 and "only root" in refused.stderr
+    for order in (["renew", "eth0"], ["reexec"]):
+        refused = run(*order)
+        assert refused.returncode == 2 and "only root" in refused.stderr
 
 
 def test_monitor_shows_what_happens(served):

@@ -7,9 +7,13 @@ import subprocess
 
 import pytest
 
+import snapshot
 from agent import REPOSITORY, binary
+from flows import Transfer
 from lab import Lab
 from namespace import wait_until
+from probe import Outage
+from test_trust import KEPT, capabilities, threads
 
 pytestmark = pytest.mark.agent
 UNIT = pathlib.Path("/run/systemd/system/clat-agent.service")
@@ -42,6 +46,10 @@ def service():
         systemctl("stop", "clat-agent", check=False)
 
 
+def journal():
+    return subprocess.run(["journalctl", "-u", "clat-agent", "--no-pager"], capture_output=True, text=True).stdout
+
+
 def status(lab):
     said = lab.laptop.run([binary(), "status", "--json"])
     return json.loads(said.stdout)["interfaces"] if said.stdout else []
@@ -60,8 +68,34 @@ def test_it_serves_tells_systemd_reloads_and_stops(service):
         ["journalctl", "-u", "clat-agent"], capture_output=True, text=True).stdout, what="the reload")
     assert any(entry["state"] == "on" for entry in status(lab))
     systemctl("stop", "clat-agent")
-    assert lab.laptop.run(["ip", "-4", "route"]).stdout == ""
+    wait_until(lambda: lab.laptop.run(["ip", "-4", "route"]).stdout == "", what="no route")
     assert systemctl("show", "-P", "Result", "clat-agent").strip() == "success"
+
+
+def test_the_unit_takes_away_what_it_can(service):
+    """The agent works with all that the unit takes away, and it is taken away."""
+    lab = service
+    systemctl("start", "clat-agent")
+    entry = wait_until(lambda: next((entry for entry in status(lab) if entry["state"] == "on"), None), timeout=60, what="IPv4")
+    assert entry["datapath"]["kind"] == "kernel" and "no filter" not in entry["datapath"]["detail"], entry["datapath"]
+    process = systemctl("show", "-P", "MainPID", "clat-agent").strip()
+    for thread in threads(process):
+        print(thread["Name"], thread["CapEff"], thread["CapBnd"], thread["CapAmb"], thread["NoNewPrivs"], thread["Seccomp"])
+        assert capabilities(thread) == (0 if thread["Name"] == "clat-packets" else KEPT)
+        assert thread["NoNewPrivs"] == "1" and thread["Seccomp"] == "2" and int(thread["CapBnd"], 16) == KEPT
+    # The sysctls of its own namespace it has set; those of the kernel it cannot.
+    command = [binary(), "exec", "eth0", "--", "cat", "/proc/sys/net/ipv6/conf/default/accept_ra"]
+    assert lab.laptop.run(command, check=True).stdout.strip() == "0"
+    enter = ["nsenter", "-m", "-t", process]
+    for path in ("/proc/sys/kernel/core_pattern", "/proc/sys/vm/swappiness", "/sys/kernel/mm/ksm/run", "/etc/hostname"):
+        refused = subprocess.run([*enter, "sh", "-c", f"echo 1 > {path}"], capture_output=True, text=True)
+        assert refused.returncode and "Read-only file system" in refused.stderr, (path, refused.stderr)
+    devices = set(subprocess.run([*enter, "ls", "/dev"], capture_output=True, text=True, check=True).stdout.split())
+    assert "net" in devices and not {"mem", "kmsg", "vda", "ttyS0", "bpf"} & devices, devices
+    judged = subprocess.run(
+        ["systemd-analyze", "security", "--threshold=30", "--no-pager", "clat-agent"], capture_output=True, text=True)
+    print(judged.stdout.splitlines()[-1])
+    assert judged.returncode == 0, judged.stdout
 
 
 def test_it_comes_back_after_a_crash(service):
@@ -71,3 +105,32 @@ def test_it_comes_back_after_a_crash(service):
     systemctl("kill", "--signal=SIGKILL", "clat-agent")
     wait_until(lambda: systemctl("show", "-P", "MainPID", "clat-agent").strip() not in ("0", first), timeout=30, what="another")
     wait_until(lambda: any(entry["state"] == "on" for entry in status(lab)), timeout=60, what="IPv4")
+
+
+def test_connections_live_through_a_restart_and_a_crash_and_a_stop_takes_all(service):
+    lab = service
+    before = snapshot.take(lab.laptop)
+    systemctl("start", "clat-agent")
+    wait_until(lambda: any(entry["state"] == "on" for entry in status(lab)), timeout=60, what="IPv4")
+    wait_until(lambda: int(systemctl("show", "-P", "NFileDescriptorStore", "clat-agent")) >= 3, what="descriptors")
+    first = status(lab)[0]
+    for how in ("restart", "SIGKILL"):
+        process = systemctl("show", "-P", "MainPID", "clat-agent").strip()
+        taken = journal().count("all is as it was left")
+        with Outage(lab.laptop, lab.SERVER, connected=True, interval=0.02) as outage:
+            transfer = Transfer(lab.laptop, lab.SERVER, size=10**6, seconds=15)
+            if how == "restart":
+                systemctl("restart", "clat-agent")
+            else:
+                systemctl("kill", f"--signal={how}", "clat-agent")
+            wait_until(lambda: systemctl("show", "-P", "MainPID", "clat-agent").strip() not in ("0", process),
+                       timeout=30, what="another process")
+            wait_until(lambda: any(entry["state"] == "on" for entry in status(lab)), timeout=60, what="IPv4")
+            assert transfer.is_running, "over too soon to show anything"
+            transfer.finish()
+            print(f"{how}: {outage.close()} ms out and lost, longest silence {outage.silence:.0f} ms")
+        assert journal().count("all is as it was left") == taken + 1
+        assert status(lab)[0]["ipv6Address"] == first["ipv6Address"]
+    systemctl("stop", "clat-agent")
+    assert systemctl("show", "-P", "NFileDescriptorStore", "clat-agent").strip() == "0"
+    snapshot.wait_for(lab.laptop, before)

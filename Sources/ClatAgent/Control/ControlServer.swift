@@ -79,10 +79,15 @@ final class ControlServer {
     private let group: gid_t
     private var clients: [CInt: Client] = [:]
     private var accepted = 0
+    private var limits: [uid_t: RateLimit] = [:]
+    /// Clients that were cut off, as they were too many, asked too much, or spoke no varlink.
+    private(set) var dropped = 0
     private let answer: (Request) -> Answer
 
-    /// Clients at once; for one more the oldest of that user gives way who has the most, of those who may only read if there are.
+    /// Clients at once; for one more, the oldest of those users gives way that may change nothing and have most.
     static let maximumClients = 32
+    /// Calls in a second of all clients of a user that may change nothing, and as many at once.
+    static let callsPerSecond: UInt32 = 100
     /// Octets of one call.
     static let maximumCall = 16384
     /// Octets that may wait for a client that does not read.
@@ -126,11 +131,13 @@ final class ControlServer {
         accepted += 1
         let client = Client(OwnedDescriptor(adopting: descriptor), serial: accepted, group: group)
         if clients.count >= Self.maximumClients {
-            let readers = clients.values.filter { $0.privilege == .reader }
-            let users = Dictionary(grouping: readers.isEmpty ? Array(clients.values) : readers, by: \.user)
-            let crowd = users.values.max { $0.count < $1.count } ?? []
-            guard let oldest = crowd.min(by: { $0.serial < $1.serial }) else { return }
-            drop(oldest)
+            var candidates = clients.values.filter { $0.privilege == .reader }
+            if candidates.isEmpty, client.privilege != .reader { candidates = Array(clients.values) }
+            let users = Dictionary(grouping: candidates, by: \.user)
+            guard let most = users.values.max(by: { $0.count < $1.count }),
+                let oldest = most.min(by: { $0.serial < $1.serial })
+            else { return dropped += 1 }
+            cut(oldest)
         }
         clients[descriptor] = client
         watch(client)
@@ -148,6 +155,12 @@ final class ControlServer {
         }
     }
 
+    /// Drops one that has not ended by itself.
+    private func cut(_ client: Client) {
+        dropped += 1
+        drop(client)
+    }
+
     private func drop(_ client: Client) {
         reactor.forget(client.socket.rawValue)
         clients[client.socket.rawValue] = nil
@@ -157,15 +170,16 @@ final class ControlServer {
         var chunk = [UInt8](repeating: 0, count: 4096)
         let count = recv(client.socket.rawValue, &chunk, chunk.count, 0)
         if count < 0, errno == EAGAIN || errno == EINTR { return }
+        guard count > 0 else { return drop(client) }
         // Replies to a subscriber do not end, so no other call of that client can have one.
-        guard count > 0, !client.isSubscribed else { return drop(client) }
+        guard !client.isSubscribed else { return cut(client) }
         client.input += chunk.prefix(count)
         while let end = client.input.firstIndex(of: 0) {
             let message = client.input[..<end]
             client.input.removeFirst(end + 1 - client.input.startIndex)
-            guard !client.isSubscribed, let call = try? Varlink.decode(Varlink.Head.self, from: message) else {
-                return drop(client)
-            }
+            guard !client.isSubscribed, isWithinLimit(client),
+                let call = try? Varlink.decode(Varlink.Head.self, from: message)
+            else { return cut(client) }
             let outcome = answer(
                 Request(
                     method: call.method, message: message, privilege: client.privilege,
@@ -179,16 +193,24 @@ final class ControlServer {
             case .descriptor(let descriptor, let reply):
                 // Descriptors go with their reply, so what waits must be gone. That is so for all who read what they ask for.
                 guard client.output.isEmpty, DescriptorPassing.send(reply, with: descriptor, to: client.socket.rawValue)
-                else { return drop(client) }
+                else { return cut(client) }
             }
-            guard client.output.count <= Self.maximumWaiting else { return drop(client) }
+            guard client.output.count <= Self.maximumWaiting else { return cut(client) }
         }
-        guard client.input.count <= Self.maximumCall else { return drop(client) }
+        guard client.input.count <= Self.maximumCall else { return cut(client) }
         if !client.output.isEmpty { write(client) }
     }
 
+    private func isWithinLimit(_ client: Client) -> Bool {
+        if client.privilege != .reader { return true }
+        // Users come and go; a limit that is forgotten is a full one.
+        if limits.count > Self.maximumClients { limits = [:] }
+        return limits[client.user, default: RateLimit()].allows(
+            Self.callsPerSecond, now: UInt64(clamping: BootInstant.now.nanoseconds))
+    }
+
     private func send(_ reply: [UInt8], to client: Client) {
-        guard client.output.count + reply.count <= Self.maximumWaiting else { return drop(client) }
+        guard client.output.count + reply.count <= Self.maximumWaiting else { return cut(client) }
         let isIdle = client.output.isEmpty
         client.output += reply
         if isIdle { write(client) }

@@ -99,6 +99,9 @@ public struct AgentMachine: Hashable, Sendable {
 
     private mutating func absorb(_ event: Event, now: BootInstant) {
         switch event {
+        case .adopted(let adoptions, let new):
+            absorb(.snapshot(new), now: now)
+            for (index, adoption) in adoptions { uplinks[index]?.adopt(adoption, now: now) }
         case .snapshot(let new):
             let gone = host.links.keys.filter { new.links[$0] == nil }
             let usable = new.addresses.subtracting(new.tentative).subtracting(
@@ -136,8 +139,8 @@ public struct AgentMachine: Hashable, Sendable {
             }
         case .advertisement(let advertisement, let index):
             hear(advertisement, on: index, now: now)
-        case .refusedAdvertisement(let problem, let index):
-            uplinks[index]?.refused[problem, default: 0] += 1
+        case .refusedAdvertisement(let problem, let count, let index):
+            uplinks[index]?.refused[problem, default: 0] += count
         case .solicited(let index, let jitter):
             uplinks[index]?.solicitation.sent(now: now, jitter: jitter)
         case .answered(let outcome, let question, let index, let jitter):
@@ -186,7 +189,9 @@ public struct AgentMachine: Hashable, Sendable {
         for problem in advertisement.ignoredOptions {
             uplinks[index]?.refused[problem, default: 0] += 1
         }
-        uplinks[index]?.knowledge.hear(advertisement, now: now)
+        if let surplus = uplinks[index]?.knowledge.hear(advertisement, now: now), surplus > 0 {
+            uplinks[index]?.refused[.noRoom, default: 0] += surplus
+        }
         if uplinks[index]?.knowledge.doubt == nil {
             if advertisement.routerLifetime > 0 { uplinks[index]?.solicitation.stop() }
         } else if uplinks[index]?.solicitation.due == nil {

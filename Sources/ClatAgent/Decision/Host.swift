@@ -102,10 +102,12 @@ public enum Event: Hashable, Sendable {
     case routeGone(DefaultRoute)
     /// The whole of links, addresses and routes, at start or after notices were lost.
     case snapshot(Host)
+    /// The same at the start of a process that goes on with what one before it has left, by uplink.
+    case adopted([Int: Adoption], Host)
     /// A Router Advertisement on a link.
     case advertisement(RouterAdvertisement, uplink: Int)
-    /// A Router Advertisement that was not used.
-    case refusedAdvertisement(RouterAdvertisementProblem, uplink: Int)
+    /// Router Advertisements that were not used.
+    case refusedAdvertisement(RouterAdvertisementProblem, count: Int = 1, uplink: Int)
     /// A Router Solicitation went out; `jitter` is -0.1 to 0.1.
     case solicited(uplink: Int, jitter: Double)
     /// What came of a question for ipv4only.arpa; `jitter` is -0.1 to 0.1.
@@ -141,7 +143,7 @@ public enum Event: Hashable, Sendable {
 }
 
 /// How far an address of the namespace is.
-public enum AddressPhase: String, Hashable, Sendable {
+public enum AddressPhase: String, Hashable, Sendable, Codable {
     /// DAD runs, and the address may not be used.
     case tentative
     /// DAD runs, and the address may be used already (RFC 4429).

@@ -2,7 +2,7 @@ import ClatBase
 
 /// The host may have come to another network unseen: by another access point of the same name, or in its sleep. What routers
 /// told goes on being used, but they are asked, and what none of them tells again in time is forgotten.
-struct Doubt: Hashable, Sendable {
+struct Doubt: Hashable, Sendable, Codable {
     /// What was heard before this is in doubt.
     var since: BootInstant
     /// Whether all is forgotten where nobody answers at all, as after sleep. Otherwise it stays: no network is no better.

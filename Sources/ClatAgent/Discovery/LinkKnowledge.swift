@@ -3,9 +3,9 @@ import ClatTranslator
 
 /// What is known of one link: what its Router Advertisements have told (routers, prefixes, PREF64s, resolvers, MTU), and
 /// what its resolvers have.
-public struct LinkKnowledge: Hashable, Sendable {
+public struct LinkKnowledge: Hashable, Sendable, Codable {
     /// A router that advertises on the link.
-    public struct Router: Hashable, Sendable {
+    public struct Router: Hashable, Sendable, Codable {
         /// Its link-local address.
         public var address: IPv6Address
         /// Among default routers (RFC 4191).
@@ -21,7 +21,7 @@ public struct LinkKnowledge: Hashable, Sendable {
     }
 
     /// A prefix of the link, from one router.
-    public struct Prefix: Hashable, Sendable {
+    public struct Prefix: Hashable, Sendable, Codable {
         /// Who sent it.
         public var router: IPv6Address
         /// The prefix.
@@ -39,7 +39,7 @@ public struct LinkKnowledge: Hashable, Sendable {
     }
 
     /// A resolver, as one router tells.
-    struct RDNSS: Hashable, Sendable {
+    struct RDNSS: Hashable, Sendable, Codable {
         var router: IPv6Address
         var server: IPv6Address
         /// nil is never.
@@ -73,11 +73,25 @@ public struct LinkKnowledge: Hashable, Sendable {
     /// See ``routerCapacity``.
     public static let resolverCapacity = 16
 
+    /// What outlives the process: resolvers are asked anew.
+    private enum CodingKeys: String, CodingKey {
+        case routers, prefixes, pref64s, rdnss, otherResolvers, refreshAsked, doubt
+    }
+
+    /// Whether no more is known than ever can be learnt.
+    var isWithinCapacity: Bool {
+        routers.count <= Self.routerCapacity && prefixes.count <= Self.prefixCapacity && pref64s.isWithinCapacity
+            && rdnss.count <= Self.resolverCapacity
+            && doubt?.confirmed.count ?? 0 <= Self.routerCapacity
+            && otherResolvers.values.allSatisfy { $0.count <= Self.resolverCapacity }
+    }
+
     /// Nothing known.
     public init() {}
 
-    /// Takes in an advertisement.
-    public mutating func hear(_ advertisement: RouterAdvertisement, now: BootInstant) {
+    /// Takes in an advertisement; how much of it there was no room for.
+    @discardableResult
+    public mutating func hear(_ advertisement: RouterAdvertisement, now: BootInstant) -> Int {
         let router = Router(
             address: advertisement.router, preference: advertisement.preference,
             expires: now + .seconds(advertisement.routerLifetime),
@@ -88,24 +102,27 @@ public struct LinkKnowledge: Hashable, Sendable {
             if doubt == nil, isSuccessor(advertisement, now: now) { beginDoubt(now: now) }
             routers.append(router)
         } else {
-            return
+            return 1
         }
-        for information in advertisement.prefixes {
-            hear(information, from: router.address, now: now)
+        var surplus = 0
+        for information in advertisement.prefixes where !hear(information, from: router.address, now: now) {
+            surplus += 1
         }
         for option in advertisement.rdnss {
-            for server in option.servers {
-                hear(server, lifetime: option.lifetime, from: router.address, now: now)
-            }
+            for server in option.servers
+            where !hear(server, lifetime: option.lifetime, from: router.address, now: now) { surplus += 1 }
         }
+        let refused = pref64s.refused
         pref64s.hear(advertisement, now: now)
         useResolvers(now: now)
         allayDoubt(now: now)
+        return surplus + pref64s.refused - refused
     }
 
+    /// False where there is no room for one more.
     private mutating func hear(
         _ information: RouterAdvertisement.PrefixInformation, from router: IPv6Address, now: BootInstant
-    ) {
+    ) -> Bool {
         func end(_ lifetime: UInt32) -> BootInstant? {
             lifetime == .max ? nil : now + .seconds(Int(lifetime))
         }
@@ -121,9 +138,11 @@ public struct LinkKnowledge: Hashable, Sendable {
             }
             if let doubt, doubt.since > prefixes[index].heard { self.doubt?.confirmed.insert(router) }
             prefixes[index] = prefix
-        } else if information.validLifetime > 0, prefixes.count < Self.prefixCapacity {
+        } else if information.validLifetime > 0 {
+            guard prefixes.count < Self.prefixCapacity else { return false }
             prefixes.append(prefix)
         }
+        return true
     }
 
     /// Drops what has run out. A router stays known while it may still tell something: until its last word is an hour

@@ -89,8 +89,7 @@ public struct RouterSocket: ~Copyable {
         try raw.set(CInt(IPPROTO_IPV6), IPV6_FREEBIND, CInt(1), "IPV6_FREEBIND")
         let scope = UInt32(truncatingIfNeeded: uplink)
         try raw.bind(to: IPv6Address(high: 0xfe80_0000_0000_0000, low: 0x464), scope: scope)
-        try raw.send(
-            unspecifiedSolicitation, to: .allRouters, scope: scope, "send a Router Solicitation from ::")
+        try raw.send(unspecifiedSolicitation, to: .allRouters, scope: scope, "send a Router Solicitation from ::")
     }
 
     private func solicitFromAddress(uplink: Int) throws(SystemError) {

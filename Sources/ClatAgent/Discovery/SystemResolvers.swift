@@ -21,14 +21,14 @@ public enum SystemResolvers {
     /// The line `KEY=SERVER SERVER ...`, a server being `ADDRESS`, with `%IFACE` and `#NAME` after it where it has them.
     /// IPv4 addresses, and those with a port of their own, are left out.
     static func parse(assignments text: String, key: String) -> [IPv6Address] {
-        text.split(separator: "\n").filter { $0.hasPrefix(key + "=") }.flatMap { line in
+        text.split(whereSeparator: \.isNewline).filter { $0.hasPrefix(key + "=") }.flatMap { line in
             line.dropFirst(key.utf8.count + 1).split(separator: " ").compactMap { address(String($0)) }
         }
     }
 
     /// The lines `nameserver ADDRESS` (resolv.conf(5)); a stub on the loopback interface is not the link's.
     static func parse(resolvConf text: String) -> [IPv6Address] {
-        text.split(separator: "\n").compactMap { line in
+        text.split(whereSeparator: \.isNewline).compactMap { line in
             let words = line.split { $0 == " " || $0 == "\t" }
             guard words.count >= 2, words[0] == "nameserver" else { return nil }
             return address(String(words[1]))

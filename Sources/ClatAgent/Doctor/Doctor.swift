@@ -42,6 +42,7 @@ public struct Doctor {
             return
         }
         tell(.good("agent", "version \(status.version) answers, process \(status.pid)"))
+        examinePrivileges(status)
         examineCompetitors(status)
         var chosen = status.interfaces.filter { entry in
             interface.map { $0 == entry.interface }
@@ -73,6 +74,30 @@ public struct Doctor {
                     "configuration", error.lines.first ?? "\(configurationFile) cannot be used",
                     remedy: "all that is wrong with it: clat-agent config check \(configurationFile)"))
         }
+    }
+
+    /// What each thread of the agent may do.
+    private mutating func examinePrivileges(_ status: AgentStatus) {
+        let threads = ThreadPrivileges.all(of: status.pid)
+        guard !threads.isEmpty else {
+            tell(
+                .notice(
+                    "privileges", "process \(status.pid) cannot be seen here",
+                    remedy: "run the doctor where the agent runs, not in another container"))
+            return
+        }
+        // Several instances have threads of the same kind.
+        var words: [String] = []
+        for thread in threads.map(\.words) where !words.contains(thread) { words.append(thread) }
+        let excess = threads.flatMap(\.excess)
+        tell(
+            excess.isEmpty
+                ? .good("privileges", words.joined(separator: "; "))
+                : .notice(
+                    "privileges", excess.joined(separator: "; "),
+                    remedy:
+                        "start it anew; if that changes nothing, this kernel lacks seccomp, or it is a fault: report it"
+                ))
     }
 
     private mutating func examine(_ entry: InterfaceStatus) {

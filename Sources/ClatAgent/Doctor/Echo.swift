@@ -103,16 +103,18 @@ struct Echo: ~Copyable {
             guard Glibc.poll(&poll, 1, CInt(left)) > 0 else { continue }
             let count = recv(socket.rawValue, &buffer, buffer.count, 0)
             guard count > 0 else { continue }
-            if let outcome = outcome(of: buffer[..<count]) {
+            if let outcome = Self.outcome(
+                of: buffer[..<count], isIPv6: isIPv6, about: bytes(identifier) + bytes(sequence))
+            {
                 guard case .reply = outcome else { return outcome }
                 return .reply(milliseconds: Int((.now - start) / .milliseconds(1)))
             }
         }
     }
 
-    /// What a packet says of the last request; nil where it is about something else. IPv4 comes with its header.
-    private borrowing func outcome(of packet: ArraySlice<UInt8>) -> Outcome? {
-        let mine = bytes(identifier) + bytes(sequence)
+    /// What a packet says of a request, whose identifier and sequence number are `mine`; nil where it is about something
+    /// else. IPv4 comes with its header.
+    static func outcome(of packet: ArraySlice<UInt8>, isIPv6: Bool, about mine: [UInt8]) -> Outcome? {
         func isMine(_ message: ArraySlice<UInt8>) -> Bool { message.dropFirst(4).starts(with: mine) }
         guard !isIPv6 else { return packet.first == 129 && isMine(packet) ? .reply(milliseconds: 0) : nil }
         guard let first = packet.first, packet.count >= 28 else { return nil }

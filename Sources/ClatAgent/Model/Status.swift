@@ -6,6 +6,8 @@ public struct AgentStatus: Codable, Sendable, Equatable {
     public var pid: Int
     /// Seconds it has run.
     public var uptimeSeconds: Int
+    /// Clients of the control socket that were cut off, as they were too many, asked too much, or spoke no varlink.
+    public var droppedClients: Int?
     /// One for each interface that it knows, by name.
     public var interfaces: [InterfaceStatus]
 
@@ -69,6 +71,8 @@ public struct InterfaceStatus: Codable, Sendable, Equatable {
     public var refusedAnswers: [String: Int] = [:]
     /// Packets and octets, drops by reason.
     public var counters: [String: UInt64]
+    /// Seconds for which they have counted.
+    public var countersSeconds: Int?
 }
 
 /// One resolver and what it says of ipv4only.arpa.

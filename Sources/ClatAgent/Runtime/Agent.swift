@@ -28,9 +28,11 @@ public final class Agent {
     let options: Options
     let started = BootInstant.now
     var log: Logger
+    /// Until they are taken over or closed.
+    private var inherited: InheritedDescriptors?
     private let lock: NamespaceLock
     private let reactor: Reactor
-    private let kernel: HostKernel
+    let kernel: HostKernel
     private var routers: RouterSocket
     private let resolvers: DNSClient
     private let echoes: EchoRunner
@@ -38,17 +40,31 @@ public final class Agent {
     private var monitor: NetlinkMonitor
     private let signals: OwnedDescriptor
     private(set) var machine: AgentMachine
-    private(set) var instances: [Int: Instance] = [:]
+    var instances: [Int: Instance] = [:]
     private var queue: [Event] = []
-    private var control: ControlService?
+    private(set) var control: ControlService?
     let manager = ServiceManager()
     private var watchdogDue: BootInstant?
+    /// Whether the mirror of the kernel is out of date, and when it, or that of an instance, is brought up to date again.
+    private var isBehind = false
+    private var catchUpDue: BootInstant?
+    private var advertisementLimits: [Int: RateLimit] = [:]
+    private var surplusAdvertisements: [Int: Int] = [:]
+
+    /// Messages of a kind that are taken in before others have their turn, so that a flood keeps the agent from nothing else.
+    private static let turn = 64
+    var store: DescriptorStore?
+    private var storeDue: BootInstant?
+    /// What goes on in the next process, at the end.
+    private var leftBehind = 0
+    let programPath = ProgramPath.find()
 
     /// Checks that it can run, and touches nothing yet.
     public init(_ options: Options) throws(RunFailure) {
         self.options = options
+        inherited = InheritedDescriptors()
         log = Logger(label: "clat-agent") { _ in StandardErrorLog(level: Logger.Level(options.configuration.logLevel)) }
-        try Preconditions.checkCapabilities()
+        try Preconditions.settleCapabilities()
         try Preconditions.checkKernel()
         lock = try NamespaceLock()
         do {
@@ -86,7 +102,7 @@ public final class Agent {
         }
     }
 
-    /// Serves until SIGTERM or SIGINT, then undoes all.
+    /// Serves until SIGTERM or SIGINT, then undoes all, unless the service manager keeps it for the next process.
     public func run() throws(RunFailure) {
         do throws(SystemError) {
             control = try ControlService(
@@ -98,13 +114,20 @@ public final class Agent {
             try reactor.watch(sleep.descriptor, .read) { [unowned self] in
                 if sleep.hasResumed() { take(.resumed) }
             }
-            reactor.onDeadline = { [unowned self] in take(.timer) }
+            reactor.onDeadline = { [unowned self] in
+                catchUp()
+                take(.timer)
+            }
             log.notice("version \(Version.text), serving \(served)")
-            resynchronise()
+            begin()
             manager.ready()
             try reactor.run()
             control = nil
-            log.notice("stopped; all is as it was before")
+            log.notice(
+                leftBehind == 0
+                    ? "stopped; all is as it was before"
+                    : "stopped; IPv4 goes on by itself until another agent takes over, or the service manager lets go of it"
+            )
         } catch {
             throw .system(error)
         }
@@ -138,14 +161,23 @@ public final class Agent {
                 continue
             }
             log.notice("stopping")
-            manager.stopping()
-            take(.stop)
+            if manager.keepsDescriptors {
+                leftBehind = keep(isLast: true)
+                manager.stopping()
+                reactor.stop()
+            } else {
+                manager.stopping()
+                take(.stop)
+            }
         }
     }
 
     private func readNotices() {
         do throws(NetlinkError) {
-            while let notice = try monitor.next() {
+            // Bounded, as below; but what is read already nobody would wake us for.
+            var count = 0
+            while count < Self.turn || monitor.hasMore, let notice = try monitor.next() {
+                count += 1
                 if case .overrun = notice { return resynchronise() }
                 if case .associated(let index) = notice {
                     log.debug("\(name(Int(index))): the station has associated with an access point")
@@ -161,20 +193,63 @@ public final class Agent {
         }
     }
 
-    /// Reads links, addresses and routes anew.
+    /// Reads links, addresses and routes, and takes over what a process before this one has left of CLATs.
+    private func begin() {
+        guard let inherited = inherited.take() else { return }
+        if manager.keepsDescriptors { store = DescriptorStore(manager, holding: inherited.names) }
+        do {
+            let host = try HostMirror.snapshot(&kernel.netlink)
+            let adoptions = adopt(inherited, on: host)
+            for index in adoptions.keys {
+                try watchNotices(of: index)
+                try watchTranslator(of: index)
+            }
+            take(.adopted(adoptions, host))
+            if !adoptions.isEmpty { manager.status(StatusText.short(status)) }
+        } catch {
+            log.error("\(error); trying again")
+            isBehind = true
+            catchUpLater()
+        }
+    }
+
+    /// Reads links, addresses and routes anew; where that fails, again in a second.
     private func resynchronise() {
+        isBehind = false
         do throws(NetlinkError) {
             take(.snapshot(try HostMirror.snapshot(&kernel.netlink)))
         } catch {
-            log.error("\(error)")
+            log.error("\(error); trying again")
+            isBehind = true
+            catchUpLater()
         }
+    }
+
+    private func catchUpLater() {
+        catchUpDue = .now + .seconds(1)
+        take(.timer)
+    }
+
+    /// Lists what could not be listed when notices had been lost.
+    private func catchUp() {
+        guard let due = catchUpDue, due <= .now else { return }
+        catchUpDue = nil
+        if isBehind { resynchronise() }
+        for (index, instance) in instances where instance.isBehind { readNotices(of: index) }
     }
 
     private func readAdvertisements() {
         do throws(SystemError) {
-            // Bounded, so that a flood does not keep the agent from all else.
-            for _ in 0..<64 {
-                guard let message = try routers.receive() else { return }
+            for _ in 0..<Self.turn {
+                guard let message = try routers.receive() else { break }
+                let now = UInt64(clamping: BootInstant.now.nanoseconds)
+                guard
+                    advertisementLimits[message.uplink, default: RateLimit()].allows(
+                        RouterAdvertisement.perSecond, now: now)
+                else {
+                    surplusAdvertisements[message.uplink, default: 0] += 1
+                    continue
+                }
                 switch message.content {
                 case .success(let advertisement): take(.advertisement(advertisement, uplink: message.uplink))
                 case .failure(let problem): take(.refusedAdvertisement(problem, uplink: message.uplink))
@@ -183,6 +258,10 @@ public final class Agent {
         } catch {
             log.warning("\(error)")
         }
+        for (index, count) in surplusAdvertisements {
+            take(.refusedAdvertisement(.tooMany, count: count, uplink: index))
+        }
+        surplusAdvertisements = [:]
     }
 
     private func readAnswers() {
@@ -203,7 +282,8 @@ public final class Agent {
                 take(event)
             }
         } catch {
-            log.log(.warning, name(index), "\(error)")
+            log.log(.warning, name(index), "\(error); trying again")
+            catchUpLater()
         }
     }
 
@@ -217,7 +297,17 @@ public final class Agent {
             for action in machine.handle(event, now: .now) { perform(action) }
             queue.removeFirst()
         }
-        reactor.wake(at: [machine.nextDeadline(after: .now), nextHeartbeat()].compactMap { $0 }.min())
+        keep()
+        reactor.wake(at: [machine.nextDeadline(after: .now), nextHeartbeat(), catchUpDue, storeDue].compactMap { $0 }.min())
+    }
+
+    /// Brings what the service manager keeps in line with what stands; how many CLATs that is.
+    @discardableResult
+    func keep(isLast: Bool = false) -> Int {
+        guard store != nil else { return 0 }
+        let handover = handover
+        storeDue = store?.keep(handover, { instances[$0]?.descriptors }, isLast: isLast, now: .now)
+        return handover.entries.count
     }
 
     /// Tells the service manager that all goes on, when it is time; when it is next.
@@ -280,19 +370,20 @@ public final class Agent {
         instances[index] = instance
         do {
             switch step {
-            case .closeNamespace: instance.monitorDescriptor.map(reactor.forget)
-            case .stopTranslator: instance.translatorEndDescriptor.map(reactor.forget)
+            case .removeUplinkLink: store?.drop(uplink: index)
+            case .closeNamespace:
+                store?.drop(uplink: index)
+                instance.monitorDescriptor.map(reactor.forget)
+            case .stopTranslator:
+                store?.drop(uplink: index)
+                instance.translatorEndDescriptor.map(reactor.forget)
             default: break
             }
             let result = try instance.carryOut(step, machine.configuration)
-            if step == .createNamespace, let descriptor = instance.monitorDescriptor {
-                try reactor.watch(descriptor, .read) { [unowned self] in readNotices(of: index) }
-            }
-            if case .startTranslator = step, let descriptor = instance.translatorEndDescriptor {
-                try reactor.watch(descriptor, .read) { [unowned self] in
-                    reactor.forget(descriptor)
-                    take(.translatorEnded(instances[index]?.translatorEnd ?? "no reason told", uplink: index))
-                }
+            switch step {
+            case .createNamespace: try watchNotices(of: index)
+            case .startTranslator: try watchTranslator(of: index)
+            default: break
             }
             log.log(.debug, name(index), event: .step, "done: \(step.name.rawValue)")
             control?.publish(.step, name(index), step.name.rawValue)
@@ -304,6 +395,19 @@ public final class Agent {
             queue.append(.failed(step, "\(error)", uplink: index))
         }
         if step == .closeNamespace { instances[index] = nil }
+    }
+
+    private func watchNotices(of index: Int) throws(SystemError) {
+        guard let descriptor = instances[index]?.monitorDescriptor else { return }
+        try reactor.watch(descriptor, .read) { [unowned self] in readNotices(of: index) }
+    }
+
+    private func watchTranslator(of index: Int) throws(SystemError) {
+        guard let descriptor = instances[index]?.translatorEndDescriptor else { return }
+        try reactor.watch(descriptor, .read) { [unowned self] in
+            reactor.forget(descriptor)
+            take(.translatorEnded(instances[index]?.translatorEnd ?? "no reason told", uplink: index))
+        }
     }
 
     private func name(_ index: Int) -> String {

@@ -8,6 +8,7 @@ extension Agent: ControlTarget {
         let now = BootInstant.now
         return AgentStatus(
             version: Version.text, pid: Int(getpid()), uptimeSeconds: Int((now - started) / .seconds(1)),
+            droppedClients: control?.droppedClients ?? 0,
             interfaces: machine.uplinks.sorted { $0.key < $1.key }.compactMap { index, uplink in
                 InterfaceStatus(uplink, instances[index], machine.configuration, now: now)
             })
