@@ -390,8 +390,8 @@ public struct UplinkMachine: Hashable, Sendable {
 
     /// Takes in that the host was asleep: it may be on another network, and a switch may have forgotten the CLAT's address.
     mutating func resume(now: BootInstant) {
-        doubtNetwork(now: now)
         renew(now: now)
+        knowledge.beginDoubt(endsInSilence: true, now: now)
         standing.announced = []
     }
 
