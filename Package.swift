@@ -53,7 +53,7 @@ let package = Package(
         .testTarget(
             name: "ClatBaseTests", dependencies: ["ClatBase", "CSeccomp"], cSettings: gnu, swiftSettings: settings),
         .testTarget(
-            name: "ClatNetlinkTests", dependencies: ["ClatBase", "ClatNetlink"], cSettings: gnu,
+            name: "ClatNetlinkTests", dependencies: ["CLinux", "ClatBase", "ClatNetlink"], cSettings: gnu,
             swiftSettings: settings),
         .testTarget(
             name: "ClatTranslatorTests", dependencies: ["CLinux", "ClatBase", "ClatTranslator"], cSettings: gnu,

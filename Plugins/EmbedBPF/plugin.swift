@@ -1,21 +1,26 @@
 import Foundation
 import PackagePlugin
 
-/// Compiles the eBPF program with the toolchain's own clang and writes it into the target as a Swift constant.
+/// Compiles the eBPF programs with the toolchain's own clang and writes them into the target as Swift constants.
 @main
 struct EmbedBPF: BuildToolPlugin {
+    /// Each source, and the enum that holds what becomes of it.
+    private static let programs = ["clat.bpf.c": "BPFObject", "guard.bpf.c": "GuardObject"]
+    private static let headers = ["address.h", "clat.h", "translate.h"]
+
     func createBuildCommands(context: PluginContext, target: any Target) throws -> [Command] {
         let folder = target.directoryURL.appending(path: "BPF")
-        let output = context.pluginWorkDirectoryURL.appending(path: "BPFObject.swift")
-        let sources = ["clat.bpf.c", "address.h", "clat.h", "translate.h"].map { folder.appending(path: $0) }
         let script = folder.appending(path: "embed.sh")
-        return [
-            .buildCommand(
-                displayName: "Compiling the eBPF program",
+        let headers = Self.headers.map { folder.appending(path: $0) }
+        return Self.programs.sorted { $0.key < $1.key }.map { file, name in
+            let source = folder.appending(path: file)
+            let output = context.pluginWorkDirectoryURL.appending(path: "\(name).swift")
+            return .buildCommand(
+                displayName: "Compiling \(file)",
                 executable: URL(filePath: "/bin/sh"),
-                arguments: [script.path(), sources[0].path(), output.path()],
-                inputFiles: sources + [script],
+                arguments: [script.path(), source.path(), name, output.path()],
+                inputFiles: [source, script] + headers,
                 outputFiles: [output])
-        ]
+        }
     }
 }

@@ -3,5 +3,5 @@
 #include <bpf/libbpf.h>
 #include "../ClatTranslator/BPF/clat.h"
 
-/* An enumerator of linux/bpf.h since 6.6, so the preprocessor cannot tell whether the header has it: tcx ingress. */
-enum { CLAT_BPF_TCX_INGRESS = 46 };
+/* Enumerators of linux/bpf.h since 6.6, so the preprocessor cannot tell whether the header has them. */
+enum { CLAT_BPF_TCX_INGRESS = 46, CLAT_BPF_TCX_EGRESS = 47 };

@@ -22,6 +22,9 @@ public struct Link: Hashable, Sendable {
     public var operationalState: OperationalState
     /// Whether there is a signal.
     public var carrier: Bool
+    /// How often the signal was lost since the link was made (IFLA_CARRIER_DOWN_COUNT). The kernel may gather a loss and what
+    /// follows into one notice, in which all is well again; this tells.
+    public var carrierLosses: UInt32 = 0
     /// The bridge, bond or VRF this is a port of.
     public var master: UInt32?
     /// The link this is stacked on, or a veth's peer; an index in the namespace that `linkNamespace` tells.
@@ -160,6 +163,7 @@ extension Link {
             case IFLA_MTU: mtu = Int(clamping: try bytes.load(UInt32.self, at: value))
             case IFLA_OPERSTATE: operationalState = OperationalState(rawValue: try bytes.load(UInt8.self, at: value))
             case IFLA_CARRIER: carrier = try bytes.load(UInt8.self, at: value) != 0
+            case IFLA_CARRIER_DOWN_COUNT: carrierLosses = try bytes.load(UInt32.self, at: value)
             case IFLA_MASTER: master = try bytes.load(UInt32.self, at: value)
             case IFLA_LINK: parent = try bytes.load(UInt32.self, at: value)
             case IFLA_LINK_NETNSID: linkNamespace = try bytes.load(Int32.self, at: value)
@@ -172,6 +176,21 @@ extension Link {
         }
         if parent == 0 { parent = nil }
         guard !name.isEmpty else { throw .value("a link without a name") }
+    }
+
+    /// The index of a station that has associated with an access point, where that is what an RTM_NEWLINK is about: an
+    /// event of wireless extensions, `struct iw_event`, of SIOCGIWAP. A kernel with CONFIG_CFG80211_WEXT sends one also for
+    /// an access point that the hardware went over to by itself, with the carrier never lost.
+    static func association(_ bytes: RawSpan, _ body: Range<Int>) throws(MalformedMessage) -> UInt32? {
+        let header = try bytes.load(ifinfomsg.self, at: body)
+        var attributes = AttributeCursor(body, after: ifinfomsg.self)
+        while let attribute = try attributes.next(in: bytes) {
+            guard attribute.type == IFLA_WIRELESS else { continue }
+            // Length, then command, each of 16 bits in the machine's order.
+            let event = try bytes.load(UInt32.self, at: attribute.value).littleEndian
+            return event >> 16 == UInt32(SIOCGIWAP) ? UInt32(bitPattern: header.ifi_index) : nil
+        }
+        return nil
     }
 
     private mutating func readKind(_ bytes: RawSpan, _ nest: Range<Int>) throws(MalformedMessage) {

@@ -6,6 +6,8 @@ import Glibc
 public enum Notice: Hashable, Sendable {
     /// A link is new or has changed, or is gone (deleted, or moved to another namespace).
     case link(Link, removed: Bool)
+    /// A station has associated with an access point; `index` is the link's.
+    case associated(index: UInt32)
     /// An address is new or has changed, or is gone.
     case address(InterfaceAddress, removed: Bool)
     /// A route is new or has changed, or is gone. The kernel takes a link's
@@ -40,6 +42,8 @@ public struct NoticeGroups: OptionSet, Hashable, Sendable {
 public struct NetlinkMonitor: ~Copyable, Sendable {
     private let socket: MnlSocket
     private var buffer = [UInt8](repeating: 0, count: 65536)
+    /// More datagrams than the socket's buffer can hold.
+    private static let mostWaiting = 1 << 14
     /// Of the last datagram, last one first.
     private var pending: [Notice] = []
 
@@ -78,7 +82,9 @@ public struct NetlinkMonitor: ~Copyable, Sendable {
             do throws(NetlinkError) { count = try socket.receive(into: &buffer, "read netlink notices") } catch {
                 switch error.code {
                 case EAGAIN: return nil
-                case ENOBUFS: return .overrun
+                case ENOBUFS:
+                    try forget()
+                    return .overrun
                 default: throw error
                 }
             }
@@ -87,6 +93,20 @@ public struct NetlinkMonitor: ~Copyable, Sendable {
         let notice = pending.popLast()
         if case .malformed = notice { malformed += 1 }
         return notice
+    }
+
+    /// Throws away what waits. All of it is older than what was lost, and would be taken for newer than what is listed next.
+    private mutating func forget() throws(NetlinkError) {
+        // Bounded, as more may come meanwhile: no more than that can have been waiting.
+        for _ in 0..<Self.mostWaiting {
+            do throws(NetlinkError) { _ = try socket.receive(into: &buffer, "read netlink notices") } catch {
+                switch error.code {
+                case EAGAIN: return
+                case ENOBUFS: continue
+                default: throw error
+                }
+            }
+        }
     }
 
     /// Sleeps until there may be a notice. False where the deadline came first.
@@ -120,8 +140,13 @@ extension Notice {
     private init?(_ bytes: RawSpan, _ message: Message) throws(MalformedMessage) {
         switch message.type {
         case RTM_NEWLINK, RTM_DELLINK:
-            guard let link = try Link(bytes, message.body) else { return nil }
-            self = .link(link, removed: message.type == RTM_DELLINK)
+            if let link = try Link(bytes, message.body) {
+                self = .link(link, removed: message.type == RTM_DELLINK)
+            } else if let index = try Link.association(bytes, message.body) {
+                self = .associated(index: index)
+            } else {
+                return nil
+            }
         case RTM_NEWADDR, RTM_DELADDR:
             guard let address = try InterfaceAddress(bytes, message.body) else { return nil }
             self = .address(address, removed: message.type == RTM_DELADDR)

@@ -11,14 +11,15 @@ struct MnlSocket: ~Copyable, @unchecked Sendable {
         self.pointer = pointer
     }
 
-    /// Opens and binds a route socket in the given namespace (a descriptor), or in the calling thread's.
+    /// Opens and binds a socket in the given namespace (a descriptor), or in the calling thread's.
     ///
     /// A socket stays with the namespace it was made in, whichever thread uses it later.
     static func bound(
-        to groups: CInt = 0, namespace: CInt?, flags: CInt = 0, receiveBuffer: CInt = 1 << 20
+        to groups: CInt = 0, namespace: CInt?, flags: CInt = 0, receiveBuffer: CInt = 1 << 20,
+        protocol number: CInt = NETLINK_ROUTE
     ) throws(NetlinkError) -> MnlSocket {
         let operation = "open a netlink socket"
-        let descriptor = try open(operation, namespace: namespace, flags: flags)
+        let descriptor = try open(operation, number, namespace: namespace, flags: flags)
         guard let pointer = mnl_socket_fdopen(descriptor.rawValue) else {
             throw NetlinkError(operation: operation, code: errno)
         }
@@ -72,11 +73,11 @@ struct MnlSocket: ~Copyable, @unchecked Sendable {
     }
 
     private static func open(
-        _ operation: String, namespace: CInt?, flags: CInt
+        _ operation: String, _ number: CInt, namespace: CInt?, flags: CInt
     ) throws(NetlinkError) -> OwnedDescriptor {
         @Sendable func open() throws(SystemError) -> CInt {
             try retrying(operation) {
-                socket(AF_NETLINK, CInt(SOCK_RAW.rawValue | SOCK_CLOEXEC.rawValue) | flags, NETLINK_ROUTE)
+                socket(AF_NETLINK, CInt(SOCK_RAW.rawValue | SOCK_CLOEXEC.rawValue) | flags, number)
             }
         }
         do throws(SystemError) {

@@ -28,16 +28,8 @@ struct BPFProgram: ~Copyable, Sendable {
         self.counters = counters
     }
 
-    /// The object file, out of the hexadecimal digits the build wrote.
-    static var image: [UInt8] {
-        BPFObject.hexadecimal.withUTF8Buffer { digits in
-            stride(from: 0, to: digits.count - 1, by: 2).map { value(of: digits[$0]) << 4 | value(of: digits[$0 + 1]) }
-        }
-    }
-
-    private static func value(of digit: UInt8) -> UInt8 {
-        digit <= UInt8(ascii: "9") ? digit - UInt8(ascii: "0") : digit - UInt8(ascii: "a") + 10
-    }
+    /// The object file.
+    static var image: [UInt8] { BPFObjectFile.image(BPFObject.hexadecimal) }
 
     /// Puts a configuration in the old one's stead. A program that runs meanwhile sees the one or the other, never
     /// half of each: the new one comes in a map of its own, and the kernel exchanges maps by one pointer.
@@ -78,8 +70,19 @@ extension clat_counts {
 }
 
 /// Sole owner of what libbpf keeps of an object file while and after it loads it.
-private struct BPFObjectFile: ~Copyable {
+struct BPFObjectFile: ~Copyable {
     private let pointer: OpaquePointer
+
+    /// An object file, out of the hexadecimal digits the build wrote.
+    static func image(_ hexadecimal: StaticString) -> [UInt8] {
+        hexadecimal.withUTF8Buffer { digits in
+            stride(from: 0, to: digits.count - 1, by: 2).map { value(of: digits[$0]) << 4 | value(of: digits[$0 + 1]) }
+        }
+    }
+
+    private static func value(of digit: UInt8) -> UInt8 {
+        digit <= UInt8(ascii: "9") ? digit - UInt8(ascii: "0") : digit - UInt8(ascii: "a") + 10
+    }
 
     init(_ image: [UInt8]) throws(SteeringError) {
         let (opened, openLog) = BPFLog.collecting {

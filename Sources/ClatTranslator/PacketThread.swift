@@ -36,6 +36,7 @@ enum PacketThread {
         return SystemCallFilter(
             allowing: [
                 SystemCallFilter.Rule(SYS_read, .oneOf(argument: 0, [tun])),
+                SystemCallFilter.Rule(SYS_preadv2, .oneOf(argument: 0, [tun])),
                 SystemCallFilter.Rule(SYS_write, .oneOf(argument: 0, [tun] + events + [STDERR_FILENO])),
             ]
                 + (errors.map { [SystemCallFilter.Rule(SYS_recvmsg, .oneOf(argument: 0, [$0]))] } ?? [])

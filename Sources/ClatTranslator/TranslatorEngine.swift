@@ -156,15 +156,15 @@ private final class Shared: Sendable {
     private func translate(_ counters: TranslatorCounters) -> TranslatorEngine.End {
         let headroom = Translator.headroom
         let buffer = UnsafeMutableRawBufferPointer.allocate(
-            byteCount: headroom + TUNDevice.largestFrame, alignment: 64)
+            byteCount: headroom + TUNDevice.largestFrame, alignment: TUNDevice.bufferAlignment)
         defer { buffer.deallocate() }
         let room = UnsafeMutableRawBufferPointer(rebasing: buffer[headroom...])
         var source = Source.tun
         var current: UInt64 = 0
         var translator = Translator(latest.withLock { $0 }, counters: counters)
-        var sink = TUNSink(descriptor: tun.descriptor.rawValue)
+        var sink = TUNSink(descriptor: tun.descriptor.rawValue, batches: tun.offloads.contains(.udp))
         while true {
-            let count = receive(into: room, &source)
+            let count = receive(into: room, &source, waits: !sink.isHolding)
             let code = errno
             let newest = generation.load(ordering: .relaxed)
             if newest != current {
@@ -175,7 +175,9 @@ private final class Shared: Sendable {
             }
             guard count >= 0 else {
                 switch code {
-                case EINTR, EAGAIN: continue
+                case EAGAIN: sink.flush()
+                case EINTR: break
+                case EOPNOTSUPP where sink.isHolding: sink.stopBatching()
                 case EINVAL, ENOMEM: readFaults.add(1, ordering: .relaxed)
                 case _ where source == .errors: readFaults.add(1, ordering: .relaxed)
                 default: return .deviceGone(SystemError(call: "read from the TUN", code: code))
@@ -195,10 +197,10 @@ private final class Shared: Sendable {
     /// Where a frame comes from.
     private enum Source { case tun, errors }
 
-    /// Waits for a frame and reads it; -1 and errno as read(2). Where both have one they take turns, so that neither starves
-    /// the other; `source` is whose turn it was.
+    /// Reads a frame, and waits for one if it may; -1 and errno as read(2). Where both have one they take turns, so that
+    /// neither starves the other; `source` is whose turn it was.
     @inline(__always)
-    private func receive(into room: UnsafeMutableRawBufferPointer, _ source: inout Source) -> Int {
+    private func receive(into room: UnsafeMutableRawBufferPointer, _ source: inout Source, waits: Bool) -> Int {
         switch errors {
         case nil: break
         case .some(let errors):
@@ -207,13 +209,16 @@ private final class Shared: Sendable {
                 pollfd(fd: errors.descriptor, events: Int16(POLLIN), revents: 0)
             )
             let count = withUnsafeMutableBytes(of: &ready) {
-                poll($0.assumingMemoryBound(to: pollfd.self).baseAddress, 2, -1)
+                poll($0.assumingMemoryBound(to: pollfd.self).baseAddress, 2, waits ? -1 : 0)
             }
+            if count == 0 { errno = EAGAIN }
             guard count > 0 else { return -1 }
             source = ready.errors.revents != 0 && (ready.tun.revents == 0 || source == .tun) ? .errors : .tun
             if source == .errors { return errors.receive(into: room) }
         }
-        return read(tun.descriptor.rawValue, room.baseAddress, room.count)
+        if waits { return read(tun.descriptor.rawValue, room.baseAddress, room.count) }
+        var whole = iovec(iov_base: room.baseAddress, iov_len: room.count)
+        return preadv2(tun.descriptor.rawValue, &whole, 1, -1, RWF_NOWAIT)
     }
 
     /// CLOCK_MONOTONIC to a tick (some milliseconds), which takes a tenth of the exact time's cost.
@@ -221,18 +226,5 @@ private final class Shared: Sendable {
         var time = timespec()
         clock_gettime(CLOCK_MONOTONIC_COARSE, &time)
         return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
-    }
-}
-
-/// Writes frames to the TUN; one that fails is lost, as on any wire.
-private struct TUNSink: PacketSink, ~Copyable {
-    let descriptor: CInt
-    var faults: UInt64 = 0
-
-    init(descriptor: CInt) { self.descriptor = descriptor }
-
-    mutating func send(_ frame: RawSpan) {
-        let written = frame.withUnsafeBytes { write(descriptor, $0.baseAddress, $0.count) }
-        if written < 0 { faults += 1 }
     }
 }

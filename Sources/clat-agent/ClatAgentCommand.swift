@@ -11,7 +11,7 @@ struct ClatAgentCommand: ParsableCommand {
             RunCommand.self, StatusCommand.self, DoctorCommand.self, ProbeCommand.self, RenewCommand.self,
             MonitorCommand.self, EnableCommand.self, DisableCommand.self, ExecCommand.self, CaptureCommand.self,
             MetricsCommand.self,
-            ConfigCommand.self, ImportClatdCommand.self,
+            ConfigCommand.self, ImportClatdCommand.self, CleanupCommand.self,
         ])
 }
 

@@ -36,7 +36,9 @@ struct ProbeCommand: ParsableCommand {
             }
             // Where even that one is missing the probe will say so.
             try? Privileges.keepOnly([.netRaw])
-            report = try Probe(interface, configuration).run()
+            let probe = try Probe(interface, configuration)
+            showProgress("asking the routers and resolvers of \(interface)")
+            report = probe.run()
         } catch {
             printError("clat-agent: \(error)")
             throw ExitCode(error.exitStatus)

@@ -43,7 +43,7 @@ struct AgentMachineTests {
         #expect(world.kernel.isClean)
         #expect(
             world.steps.map(\.name) == [
-                .removeIPv4Route, .removeIPv4Address, .stopTranslator, .removeHostLink, .removeUplinkLink,
+                .removeIPv4Route, .removeIPv4Address, .removeUplinkLink, .stopTranslator, .removeHostLink,
                 .closeNamespace,
             ])
     }
@@ -106,6 +106,22 @@ struct AgentMachineTests {
         #expect(world.kernel.isClean)
         try world.happen(.routeGone(native))
         #expect(world.uplink(2)?.reason.state == .on)
+    }
+
+    @Test("native IPv4 has gone with its address, though the kernel does not tell of the route")
+    func nativeAddressGoes() throws {
+        func address(_ last: UInt8) -> HostAddress { HostAddress(index: 2, value: .v4(IPv4Address(10, 0, 0, last))) }
+        for source in [nil, IPv4Address(10, 0, 0, 7)] {
+            var world = try started()
+            try world.happen(.advertisement(try parse(header + prefix1 + pref64), uplink: 2))
+            for last in [7, 8] as [UInt8] { try world.happen(.address(address(last))) }
+            try world.happen(.route(DefaultRoute(isIPv6: false, index: 2, metric: 100, origin: 16, source: source)))
+            #expect(world.uplink(2)?.reason == .nativeIPv4)
+            try world.happen(.addressGone(address(7)))
+            #expect((world.uplink(2)?.reason.state == .on) == (source != nil), "the one it prefers")
+            try world.happen(.addressGone(address(8)))
+            #expect(world.uplink(2)?.reason.state == .on, "the last")
+        }
     }
 
     @Test("a default route for a link-local IPv4 address alone is not native IPv4")
@@ -197,7 +213,7 @@ struct AgentMachineTests {
         world.dad = { _ in nil }
         try world.happen(.advertisement(try parse(header + prefix1 + pref64), uplink: 2))
         #expect(world.uplink(2)?.reason == .starting(.addAddress))
-        #expect(world.kernel.places[2]?.translator == nil)
+        #expect(world.kernel.places[2]?.ipv4s == [])
         try world.pass(.seconds(10))
         #expect(world.uplink(2)?.reason.code == "step-failed")
         #expect(world.kernel.isClean)
@@ -272,6 +288,25 @@ struct AgentMachineTests {
         try world.happen(.link(ethernet(2)))
         #expect(world.uplink(2)?.reason == .noAdvertisement)
         #expect(world.solicitations == [world.now])
+    }
+
+    @Test("a carrier that was lost and is back in one notice was lost all the same")
+    func flap() throws {
+        var world = try started()
+        try world.happen(.advertisement(try parse(header + prefix1 + pref64), uplink: 2))
+        (world.solicitations, world.steps) = ([], [])
+        var link = ethernet(2)
+        link.carrierLosses = 1
+        try world.happen(.link(link))
+        #expect(world.uplink(2)?.reason == .noAdvertisement)
+        #expect(world.kernel.isClean)
+        #expect(world.solicitations == [world.now])
+        try world.happen(.advertisement(try parse(header + prefix1 + pref64), uplink: 2))
+        #expect(world.uplink(2)?.reason.state == .on)
+        world.steps = []
+        link.mtu = 1400
+        try world.happen(.link(link))
+        #expect(!world.steps.map(\.name).contains(.removeUplinkLink))
     }
 
     @Test("solicitations back off as RFC 7559 wants, and an answer ends them")
@@ -371,7 +406,7 @@ struct AgentMachineTests {
         world.dad = { _ in nil }
         world.steps = []
         try world.happen(.advertisement(try parse(header + deprecated + prefix2 + pref64), uplink: 2))
-        #expect(world.steps.map(\.name) == [.addAddress, .setRouting])
+        #expect(world.steps.map(\.name) == [.setRouting, .addAddress])
         #expect(world.kernel.places[2]?.routes.map(\.source) == [old.ipv4])
 
         let new = try #require(world.uplink(2)?.target?.current)

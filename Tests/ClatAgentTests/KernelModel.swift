@@ -52,6 +52,7 @@ struct KernelModel {
             result = .hostLink(index: nextIndex)
         case .addAddress(let address):
             try require(place.uplinkLink, "no link")
+            try require(place.translator != nil, "the stack would answer what comes for the address")
             try require(!places.values.contains { $0.addresses[address] != nil }, "two instances with one address")
             place.addresses[address] = .tentative
         case .removeAddress(let address): place.addresses[address] = nil
@@ -63,9 +64,7 @@ struct KernelModel {
         case .startTranslator(let configuration):
             try require(place.hostLink != nil && place.uplinkLink && place.translator == nil, "out of order")
             try require(place.routing != nil, "no way out")
-            for mapping in configuration.mappings {
-                try require(place.addresses[mapping.ipv6]?.isUsable == true, "address not usable")
-            }
+            try require(place.addresses.isEmpty, "the stack may have answered what came for the address")
             place.translator = configuration
         case .updateTranslator(let configuration):
             try require(place.translator != nil, "not running")
@@ -75,7 +74,9 @@ struct KernelModel {
         case .addIPv4Address(let address):
             try require(place.hostLink != nil, "no device")
             try require(!places.values.contains { $0.ipv4s.contains(address) }, "two instances with one IPv4 address")
-            try require(place.translator?.mappings.contains { $0.ipv4 == address } == true, "not the translator's")
+            let mapping = place.translator?.mappings.first { $0.ipv4 == address }
+            try require(mapping != nil, "not the translator's")
+            try require(mapping.flatMap { place.addresses[$0.ipv6] }?.isUsable == true, "address not usable")
             place.ipv4s.insert(address)
         case .setIPv4Route(let route, let replacing):
             try require(place.translator != nil, "IPv4 route before the translator")
@@ -93,6 +94,8 @@ struct KernelModel {
             place.routes.removeAll { $0.source == address }
         case .stopTranslator:
             try require(!failing.isEmpty || place.routes.isEmpty, "IPv4 route without translator")
+            try require(
+                !failing.isEmpty || place.addresses.isEmpty, "the stack would answer what comes for the address")
             place.translator = nil
         case .removeHostLink: (place.hostLink, place.ipv4s, place.routes) = (nil, [], [])
         case .removeUplinkLink: (place.uplinkLink, place.addresses, place.routing) = (false, [:], nil)

@@ -6,7 +6,7 @@ import ClatBase
 enum GoldenNotices {
     /// An ipvlan in mode L2, private, with IPv6 settings.
     static let link = """
-        cc000000 1000 0000 00000000 00000000          // 204 octets, RTM_NEWLINK
+        d4000000 1000 0000 00000000 00000000          // 212 octets, RTM_NEWLINK
         00 00 0100 07000000 43100100 00000000         // ifinfomsg: Ethernet, index 7, flags, change
         0a00 0300 636c61743000 0000                   // IFLA_IFNAME "clat0"
         0800 0d00 e8030000                            // IFLA_TXQLEN 1000
@@ -15,6 +15,7 @@ enum GoldenNotices {
         0800 0500 02000000                            // IFLA_LINK 2
         0800 2500 00000000                            // IFLA_LINK_NETNSID 0
         0500 2100 01 000000                           // IFLA_CARRIER
+        0800 3000 05000000                            // IFLA_CARRIER_DOWN_COUNT 5
         0a00 0100 020000000046 0000                   // IFLA_ADDRESS
         0800 0a00 09000000                            // IFLA_MASTER 9
         2400 1200                                     // IFLA_LINKINFO, not flagged as nested
@@ -34,8 +35,9 @@ enum GoldenNotices {
         Link(
             index: 7, name: "clat0", kind: "ipvlan", hardwareType: 1,
             hardwareAddress: HardwareAddress(bytes: [2, 0, 0, 0, 0, 0x46]), mtu: 1500,
-            flags: [.up, .broadcast, .running, .multicast, .lowerUp], operationalState: .up, carrier: true, master: 9,
-            parent: 2, linkNamespace: 0, transmitQueueLength: 1000, ipvlanMode: .l2, ipvlanFlags: 1,
+            flags: [.up, .broadcast, .running, .multicast, .lowerUp], operationalState: .up, carrier: true,
+            carrierLosses: 5, master: 9, parent: 2, linkNamespace: 0, transmitQueueLength: 1000, ipvlanMode: .l2,
+            ipvlanFlags: 1,
             ipv6: IPv6LinkState(
                 addressGenerationMode: AddressGenerationMode.none, acceptRA: 2, forwarding: 0, disabled: nil, mtu: 1480)
         )

@@ -58,11 +58,15 @@ class Agent:
 
     def wait_for(self, state, interface="eth0", timeout=20.0):
         """Waits until an uplink is in `state` and returns its part of the status."""
+        return self.wait_until(lambda entry: entry["state"] == state, f"{interface} {state}", interface, timeout)
+
+    def wait_until(self, predicate, what, interface="eth0", timeout=20.0):
+        """Waits until an uplink's part of the status is as the predicate wants, and returns it."""
         def reached():
             entry = self.interface(interface)
-            return entry if entry and entry["state"] == state else None
+            return entry if entry and predicate(entry) else None
         try:
-            return wait_until(reached, timeout, interval=0.05, what=f"{interface} {state}")
+            return wait_until(reached, timeout, interval=0.05, what=what)
         except TimeoutError as error:
             raise AssertionError(f"{error}; it says {self.interface(interface)}\n{self.log}") from None
 

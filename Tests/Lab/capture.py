@@ -6,6 +6,7 @@ Made for tests that look at some hundred packets; a thread in Python does not ke
 """
 
 import dataclasses
+import errno
 import ipaddress
 import select
 import socket
@@ -108,7 +109,12 @@ class Capture:
     def _collect(self):
         while not self._stopping:
             if select.select([self._socket], [], [], 0.05)[0]:
-                octets, (_, _, kind, *_) = self._socket.recvfrom(65600)
+                try:
+                    octets, (_, _, kind, *_) = self._socket.recvfrom(65600)
+                except OSError as error:
+                    if error.errno != errno.ENETDOWN:  # said once, when the interface goes down; it may come back
+                        raise
+                    continue
                 frame = Frame(time.monotonic(), kind == socket.PACKET_OUTGOING, octets)
                 if self._matching(frame):
                     self.frames.append(frame)

@@ -21,7 +21,7 @@ import tempfile
 import threading
 
 import namespace
-import no_bpf
+import refusing
 from agent import Agent
 from capture import Capture
 from namespace import wait_until
@@ -38,7 +38,8 @@ _serial = 0
 class Lab:
     """The network, up from construction to `close`. `pref64` is the NAT64's prefix; the routers advertise it unless
     `advertise` is False, and then all but PREF64. `host_dad` makes the laptop's kernel do DAD for its own addresses,
-    which costs two seconds and matters to few tests."""
+    which costs two seconds and matters to few tests. `kind` is that of the first uplink: `veth`, or `macvlan`, as containers
+    have it, on a device in another namespace."""
 
     SERVER = "198.51.100.10"
     SERVERS = ["198.51.100.10", "203.0.113.10", "198.51.100.53"]
@@ -46,7 +47,7 @@ class Lab:
     # The host's own address is predictable: EUI-64 of this.
     LAPTOP_HARDWARE_ADDRESS = "02:64:00:00:00:10"
 
-    def __init__(self, uplink="eth0", pref64=None, advertise=True, host_dad=False):
+    def __init__(self, uplink="eth0", pref64=None, advertise=True, host_dad=False, kind="veth"):
         global _serial
         _serial += 1
         self.prefix = f"{PREFIX}{os.getpid()}-" + (f"{_serial}-" if _serial > 1 else "")
@@ -61,12 +62,12 @@ class Lab:
         atexit.register(self.close)
         self._catch_sigterm()
         try:
-            self._build(pref64, advertise, host_dad)
+            self._build(pref64, advertise, host_dad, kind)
         except BaseException:
             self.close()
             raise
 
-    def _build(self, pref64, advertise, host_dad):
+    def _build(self, pref64, advertise, host_dad, kind):
         self.laptop, self.switch, self.internet, router, core, nat64 = self._create(
             "laptop", "switch", "internet", "router", "core", "nat64")
         if not host_dad:
@@ -86,7 +87,7 @@ class Lab:
         servers = self.internet.popen(
             [sys.executable, "-B", _HERE / "servers.py", *self.SERVERS], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self._servers = servers
-        self._add_link(self.site, self.uplink, self.LAPTOP_HARDWARE_ADDRESS)
+        self._add_link(self.site, self.uplink, self.LAPTOP_HARDWARE_ADDRESS, kind)
         self.site.plumb(self.switch, router, core, nat64, self.internet)
         self.site.start(self.directory)
         if servers.stdout.readline() != "ready\n":
@@ -98,13 +99,18 @@ class Lab:
         self.namespaces += made
         return made
 
-    def _add_link(self, site, uplink, hardware_address):
+    def _add_link(self, site, uplink, hardware_address, kind="veth"):
         # No snooping: in a switch without a querier it would only lose multicast.
-        bridge = f"lan{site.suffix}"
-        self.switch.ip(f"""
-            link add {bridge} up type bridge mcast_snooping 0
-            link add laptop{site.suffix} master {bridge} up type veth peer name {uplink} netns {self.laptop.name}
-        """)
+        bridge, port, end = f"lan{site.suffix}", f"laptop{site.suffix}", f"{uplink} netns {self.laptop.name}"
+        self.switch.ip(f"link add {bridge} up type bridge mcast_snooping 0")
+        if kind == "veth":
+            self.switch.ip(f"link add {port} master {bridge} up type veth peer name {end}")
+        else:
+            self.switch.ip(f"""
+                link add {port} master {bridge} up type veth peer name wire
+                link set wire up
+                link add link wire name {end} type macvlan mode bridge
+            """)
         self.laptop.ip(f"""
             link set lo up
             link set {uplink} address {hardware_address}
@@ -161,15 +167,17 @@ class Lab:
         query = ["dig", f"@{site.resolver}", "+short", "+time=1", "+tries=1", "www.example.com", "A"]
         wait_until(lambda: self.SERVER in self.laptop.run(query).stdout, what="the DNS64")
 
-    def agent(self, *arguments, interfaces=None, wrapper=(), again=None, datapath=None):
+    def agent(self, *arguments, interfaces=None, wrapper=(), again=None, datapath=None, refused=None):
         """Starts `clat-agent run` in the laptop for `interfaces`, by default the uplink; none at all names none.
         `again` is an agent whose runtime directory this one takes over; `wrapper` are words before the command.
-        `datapath` is one of DATAPATHS."""
+        `datapath` is one of DATAPATHS. `refused` is what its kernel does not have (refusing.py)."""
         self._agents += 1
         if datapath == "routes":
-            wrapper = (sys.executable, "-B", no_bpf.__file__, *wrapper)
+            refused = "bpf"
         elif datapath:
             arguments += ("--datapath", datapath)
+        if refused:
+            wrapper = (sys.executable, "-B", refusing.__file__, refused, *wrapper)
         directory = again.runtime_directory if again else self.directory / f"agent-{self._agents}"
         for interface in (self.uplink,) if interfaces is None else interfaces:
             arguments += ("--interface", interface)

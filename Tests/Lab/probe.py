@@ -1,4 +1,4 @@
-"""Two instruments in the tests' own process: an IPv4 ping with a clock, and a neighbour that owns every address."""
+"""Instruments in the tests' own process: an IPv4 ping with a clock, a meter of outages, a neighbour that owns every address."""
 
 import errno
 import ipaddress
@@ -10,8 +10,8 @@ import threading
 import time
 
 import ra
-from capture import Frame
-from namespace import PATIENCE
+from capture import Capture, Frame
+from namespace import PATIENCE, wait_until
 
 ECHO_REPLY, ECHO_REQUEST = 0, 8
 NEIGHBOUR_ADVERTISEMENT, NEIGHBOUR_SOLICITATION = 136, 135
@@ -72,6 +72,82 @@ class Pinger:
         self._socket.close()
 
 
+class Outage:
+    """Measures how long IPv4 is out: a UDP request to an echo server each millisecond, until it is closed.
+
+    With `connected` all go by one socket that keeps the source it began with, as a call or a tunnel does; else each has what
+    source the kernel gives it at the time, as new flows have.
+    """
+
+    INTERVAL = 0.001
+
+    def __init__(self, namespace, address, connected):
+        self._target = (address, 7)
+        self._connected = connected
+        self._socket = namespace.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
+        if connected:
+            self._socket.connect(self._target)
+        self._sent, self._answered = [], {}
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self):
+        due = time.monotonic()
+        while not self._closing:
+            self._send()
+            due = max(due + self.INTERVAL, time.monotonic())
+            while (left := due - time.monotonic()) > 0:
+                if select.select([self._socket], [], [], left)[0]:
+                    self._receive()
+
+    def _send(self):
+        number = len(self._sent)
+        self._sent.append(time.monotonic())
+        try:
+            if self._connected:
+                self._socket.send(struct.pack("!Q", number))
+            else:
+                self._socket.sendto(struct.pack("!Q", number), self._target)
+        except OSError:
+            pass  # No route at the moment, or an error of before: unanswered, which is what is measured.
+
+    def _receive(self):
+        try:
+            number, = struct.unpack("!Q", self._socket.recv(100))
+            self._answered.setdefault(number, time.monotonic())
+        except (OSError, struct.error):
+            pass
+
+    @property
+    def answers(self):
+        return len(self._answered)
+
+    def wait_for_answers(self, count=50, timeout=20):
+        """Waits for that many more answers."""
+        before = self.answers
+        wait_until(lambda: self.answers >= before + count, timeout, what=f"{count} answers from {self._target[0]}")
+
+    def close(self):
+        """Ends it. The longest time, in milliseconds, between the sending of two requests that were answered with none
+        answered between them; and how many requests were not answered."""
+        time.sleep(0.2)  # for what is under way
+        self._closing = True
+        self._thread.join()
+        self._socket.close()
+        moments = [self._sent[number] for number in sorted(self._answered)]
+        gaps = [later - earlier for earlier, later in zip(moments, moments[1:])]
+        return max(gaps) * 1000, len(self._sent) - len(moments)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if not self._closing:
+            self.close()
+
+
 class Defender:
     """A station that claims each address of a network for which another does DAD (RFC 4862 section 5.4), the first
     `count`.
@@ -130,3 +206,29 @@ def query_listeners(namespace, interface):
         # Type 130, answers within 100 ms, about all groups, robustness 2, interval 125 s, no sources.
         query = struct.pack("!BBHHH16xBBH", 130, 0, 0, 100, 0, 2, 125, 0)
         asker.sendto(query, ("ff02::1", 0, 0, index))
+
+
+def solicited_node(address):
+    """RFC 4291 section 2.7.1."""
+    return ipaddress.IPv6Address(int(ipaddress.IPv6Address("ff02::1:ff00:0")) | int(ipaddress.IPv6Address(address)) & 0xFFFFFF)
+
+
+def solicit(namespace, interface, target, source, hardware_address, to=None, timeout=5.0):
+    """Sends a Neighbour Solicitation, multicast unless `to` is an (IPv6, link-layer) pair, and returns the advertisement's frame.
+
+    From `::` it is the question of duplicate address detection, and has no link-layer address."""
+    group = solicited_node(target)
+    destination, frame_to = to or (group, "33:33:" + ":".join(f"{octet:02x}" for octet in group.packed[12:]))
+    body = struct.pack("!BBHI", NEIGHBOUR_SOLICITATION, 0, 0, 0) + ipaddress.IPv6Address(target).packed
+    if source != "::":
+        body += ra.source_link_layer_address(hardware_address)
+    octets = [bytes.fromhex(text.replace(":", "")) for text in (frame_to, hardware_address)]
+    frame = octets[0] + octets[1] + b"\x86\xdd" + ra.ipv6_packet(source, str(destination), 255, body)
+
+    def is_answer(seen):
+        return seen.icmpv6_type == NEIGHBOUR_ADVERTISEMENT and seen.target == target
+    with Capture(namespace, interface, is_answer) as wire:
+        with namespace.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as link_socket:
+            link_socket.bind((interface, 0))
+            link_socket.send(frame)
+        return wait_until(lambda: wire.frames and wire.frames[0], timeout, what=f"a Neighbour Advertisement for {target}")

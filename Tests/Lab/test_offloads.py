@@ -9,6 +9,8 @@ import errno
 import hashlib
 import ipaddress
 import itertools
+import pathlib
+import signal
 import socket
 import struct
 import threading
@@ -32,19 +34,23 @@ SIZES = [0, 1, 2, 3, 511, 1232, 1233, 1452, 1473, 1474, 2900, 8000]
 
 
 # Under a /96 the agent's address is checksum-neutral; under a /64 there is none such, and every checksum changes.
-@pytest.fixture(scope="module", params=itertools.product(DATAPATHS, [96, 64]),
-                ids=lambda value: f"{value[0]}-{value[1]}")
+CASES = [*itertools.product(DATAPATHS, [96, 64], ["veth"]), *itertools.product(DATAPATHS, [96], ["macvlan"])]
+
+
+@pytest.fixture(scope="module", params=CASES, ids=lambda value: "-".join(map(str, value)))
 def up(request):
-    """A lab whose laptop has IPv4, and where wrong checksums show: with each of the data paths, and checksums that stay as
-    they are or do not."""
-    datapath, length = request.param
-    with Lab(pref64=network.PREF64_BY_LENGTH[length]) as lab:
+    """A lab whose laptop has IPv4, and where wrong checksums show: with each of the data paths, checksums that stay as they
+    are or do not, and both kinds of uplink."""
+    datapath, length, kind = request.param
+    with Lab(pref64=network.PREF64_BY_LENGTH[length], kind=kind) as lab:
         agent = lab.agent(datapath=datapath)
         entry = agent.wait_for("on")
         ethtool(lab.laptop, "clat-eth0", rx="off")
         ethtool(lab.internet, "wan", rx="off")
         devices = [(lab.laptop, "clat-eth0"), (lab.laptop, "eth0"), (lab.site.router.namespace, "lan")]
-        yield types.SimpleNamespace(lab=lab, laptop=lab.laptop, entry=entry, devices=devices)
+        if kind == "macvlan":
+            devices.append((lab.switch, "wire"))
+        yield types.SimpleNamespace(lab=lab, laptop=lab.laptop, agent=agent, entry=entry, devices=devices)
         print(agent.log)
         assert agent.stop() == 0
 
@@ -112,6 +118,32 @@ def train(laptop, tx):
         assert sorted(client.recv(65535) for _ in range(10)) == sorted(data[i:i + 1200] for i in range(0, 12000, 1200))
 
 
+def burst(up, size, count=80):
+    """Datagrams that the agent finds all at once in its queue, and what the router's link has seen of them. The smallest of
+    buffers on the way, a socket's, holds as many."""
+    address = up.entry["ipv6Address"]
+    with up.laptop.socket(socket.AF_INET, socket.SOCK_DGRAM) as client, up.lab.capture(
+            up.lab.site.router.namespace, "lan", lambda frame: frame.is_ipv6 and frame.source == address) as wire:
+        client.settimeout(5 * PATIENCE)
+        client.connect((Lab.SERVER, 7))
+        sent = [content(size - number // 70) + bytes([number]) for number in range(count)]
+        up.agent.process.send_signal(signal.SIGSTOP)
+        try:
+            tasks = list(pathlib.Path(f"/proc/{up.agent.process.pid}/task").glob("*/stat"))
+            wait_until(lambda: all(task.read_text().rpartition(")")[2].split()[0] == "T" for task in tasks), what="a halt")
+            for datagram in sent:
+                client.send(datagram)
+        finally:
+            up.agent.process.send_signal(signal.SIGCONT)
+        assert [client.recv(65535) for _ in sent] == sent
+
+        def datagrams():
+            return [frame for frame in wire.frames if frame.protocol == socket.IPPROTO_UDP]
+
+        wait_until(lambda: sum(len(frame.octets) - 62 for frame in datagrams()) >= sum(map(len, sent)), what="their frames")
+    return datagrams()
+
+
 def echo(laptop):
     pinger = probe.Pinger(laptop, Lab.SERVER)
     assert pinger.reply(pinger.send(), timeout=5) is not None
@@ -154,6 +186,19 @@ def test_datagrams_of_all_sizes(up):
     datagrams(up.laptop, (size for size in range(1, 8001, 37) if not 1452 < size < 1473))
 
 
+@pytest.mark.parametrize("size", [1, 500, 1400])
+def test_datagrams_that_wait_cross_together(up, size):
+    """In user space they become super-packets, of at most 64; where the devices cut none they are on the link as they were."""
+    for tx in ("on", "off"):
+        for namespace, device in up.devices:
+            ethtool(namespace, device, **dict.fromkeys(FEATURES, tx))
+        frames = burst(up, size)
+        if tx == "off":
+            assert len(frames) == 80 and all(transport_sum(frame) == 0xFFFF for frame in frames)
+        elif "UDP super-packets" in up.entry["datapath"]["detail"] and up.entry["datapath"]["kind"] == "userspace":
+            assert 2 <= len(frames) <= 10, len(frames)
+
+
 def test_every_frame_on_the_link_has_a_right_checksum(up):
     """With all off nothing is left to a device, so that a frame is on the link as it would be on a wire."""
     for namespace, device in up.devices:
@@ -176,6 +221,19 @@ def test_every_frame_on_the_link_has_a_right_checksum(up):
     # Both ways of all three, so that the assertion above has had something to say.
     assert len(seen) == 6 and min(seen.values()) >= 1, seen
     assert any(frame.protocol == socket.IPPROTO_FRAGMENT and frame.source == address for frame in wire.frames)
+
+
+@pytest.mark.parametrize("datapath", [datapath for datapath in DATAPATHS if datapath != "routes"])
+@pytest.mark.parametrize("refused, words", [("uso", "TUN with TCP super-packets"), ("tso", "TUN with single packets")])
+def test_a_kernel_with_fewer_offloads_for_a_tun(datapath, refused, words):
+    """Linux before 6.2, and one without any; the kernel then cuts super-packets before they come to us."""
+    with Lab() as lab:
+        agent = lab.agent(datapath=datapath, refused=refused)
+        assert words in agent.wait_for("on")["datapath"]["detail"]
+        for device in ("clat-eth0", "eth0"):
+            ethtool(lab.laptop, device, tx="on", tso="on", gso="on", gro="on")
+        everything(types.SimpleNamespace(lab=lab, laptop=lab.laptop))
+        assert agent.stop() == 0
 
 
 def is_finish(frame, address):

@@ -86,7 +86,7 @@ def test_host_and_clat_share_no_address(up):
 def test_a_solicitation_is_answered_from_the_very_address(up, kind):
     hardware_address = guest.link(up.laptop, "eth0")["address"]
     to = (up.address, hardware_address) if kind == "unicast" else None
-    answer = guest.solicit(
+    answer = probe.solicit(
         up.router.namespace, "lan", up.address, up.router.address, up.router.hardware_address, to=to)
     assert answer.source == up.address and answer.target == up.address
     assert answer.octets[6:12].hex(":") == hardware_address
@@ -96,7 +96,7 @@ def test_a_solicitation_is_answered_from_the_very_address(up, kind):
 
 def test_the_address_is_defended(up):
     """Another station's duplicate address detection meets an answer to all nodes (RFC 4862 section 5.4.3)."""
-    answer = guest.solicit(up.router.namespace, "lan", up.address, "::", up.router.hardware_address)
+    answer = probe.solicit(up.router.namespace, "lan", up.address, "::", up.router.hardware_address)
     assert answer.source == up.address and answer.destination == "ff02::1"
 
 

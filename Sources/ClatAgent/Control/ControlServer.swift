@@ -4,25 +4,49 @@ import Glibc
 
 /// Serves the control socket on the reactor. A client costs a few kilobytes at most and never makes the agent wait.
 final class ControlServer {
+    /// What a client may do, by the credentials that its process had when it connected.
+    enum Privilege: Comparable {
+        /// Ask.
+        case reader
+        /// Change things too: a member of the group that owns the runtime directory, unless that is root's.
+        case member
+        /// All: root, or the user the agent runs as.
+        case owner
+    }
+
     private final class Client {
         let socket: OwnedDescriptor
         let serial: Int
         let user: uid_t
-        /// Root, or the user the agent runs as: may change things.
-        let isPrivileged: Bool
+        let privilege: Privilege
         var input: [UInt8] = []
         var output: ArraySlice<UInt8> = []
         /// Has called a method whose replies do not end.
         var isSubscribed = false
 
-        init(_ socket: consuming OwnedDescriptor, serial: Int) {
+        init(_ socket: consuming OwnedDescriptor, serial: Int, group: gid_t) {
             var credentials = ucred()
             var size = socklen_t(MemoryLayout<ucred>.size)
             let told = getsockopt(socket.rawValue, SOL_SOCKET, SO_PEERCRED, &credentials, &size) == 0
-            isPrivileged = told && (credentials.uid == 0 || credentials.uid == geteuid())
-            user = told ? credentials.uid : uid_t.max
+            user = told ? credentials.uid : .max
+            privilege =
+                if told && (credentials.uid == 0 || credentials.uid == geteuid()) {
+                    .owner
+                } else if told && group != 0 && (credentials.gid == group || Self.groups(socket).contains(group)) {
+                    .member
+                } else {
+                    .reader
+                }
             self.socket = socket
             self.serial = serial
+        }
+
+        /// The peer's supplementary groups; none where there are more than anybody has.
+        private static func groups(_ socket: borrowing OwnedDescriptor) -> [gid_t] {
+            var groups = [gid_t](repeating: 0, count: 1024)
+            var size = socklen_t(groups.count * MemoryLayout<gid_t>.size)
+            guard getsockopt(socket.rawValue, SOL_SOCKET, SO_PEERGROUPS, &groups, &size) == 0 else { return [] }
+            return Array(groups.prefix(Int(size) / MemoryLayout<gid_t>.size))
         }
     }
 
@@ -32,8 +56,8 @@ final class ControlServer {
         var method: String
         /// The whole call, for its parameters.
         var message: ArraySlice<UInt8>
-        /// Whether the caller may change things.
-        var isPrivileged: Bool
+        /// What the caller may do.
+        var privilege: Privilege
         /// Whether the caller takes more than one reply.
         var wantsMore: Bool
     }
@@ -51,6 +75,8 @@ final class ControlServer {
     private let reactor: Reactor
     private let listener: OwnedDescriptor
     private let path: String
+    /// Whose members may change things.
+    private let group: gid_t
     private var clients: [CInt: Client] = [:]
     private var accepted = 0
     private var limits: [uid_t: RateLimit] = [:]
@@ -72,8 +98,8 @@ final class ControlServer {
         self.reactor = reactor
         self.path = path
         self.answer = answer
-        let kind = CInt(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue)
-        listener = OwnedDescriptor(adopting: try retrying("open the control socket") { socket(AF_UNIX, kind, 0) })
+        group = RuntimeDirectory.group(ofSocket: path)
+        listener = try OwnedDescriptor(socket: AF_UNIX, .stream, named: "the control socket")
         // Whoever holds the lock of the runtime directory may take the place of a killed agent's socket.
         unlink(path)
         try UnixAddress(path: path).bind(listener.rawValue)
@@ -103,10 +129,10 @@ final class ControlServer {
         let descriptor = accept4(listener.rawValue, __SOCKADDR_ARG(__sockaddr__: nil), nil, flags)
         guard descriptor >= 0 else { return }
         accepted += 1
-        let client = Client(OwnedDescriptor(adopting: descriptor), serial: accepted)
+        let client = Client(OwnedDescriptor(adopting: descriptor), serial: accepted, group: group)
         if clients.count >= Self.maximumClients {
-            var candidates = clients.values.filter { !$0.isPrivileged }
-            if candidates.isEmpty, client.isPrivileged { candidates = Array(clients.values) }
+            var candidates = clients.values.filter { $0.privilege == .reader }
+            if candidates.isEmpty, client.privilege != .reader { candidates = Array(clients.values) }
             let users = Dictionary(grouping: candidates, by: \.user)
             guard let most = users.values.max(by: { $0.count < $1.count }),
                 let oldest = most.min(by: { $0.serial < $1.serial })
@@ -156,7 +182,7 @@ final class ControlServer {
             else { return cut(client) }
             let outcome = answer(
                 Request(
-                    method: call.method, message: message, isPrivileged: client.isPrivileged,
+                    method: call.method, message: message, privilege: client.privilege,
                     wantsMore: call.more == true))
             if call.oneway == true { continue }
             switch outcome {
@@ -176,7 +202,7 @@ final class ControlServer {
     }
 
     private func isWithinLimit(_ client: Client) -> Bool {
-        if client.isPrivileged { return true }
+        if client.privilege != .reader { return true }
         // Users come and go; a limit that is forgotten is a full one.
         if limits.count > Self.maximumClients { limits = [:] }
         return limits[client.user, default: RateLimit()].allows(

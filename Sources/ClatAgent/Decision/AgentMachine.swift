@@ -113,6 +113,7 @@ public struct AgentMachine: Hashable, Sendable {
             for address in usable { askAgain(because: address, now: now) }
         case .link(let link): take(link, now: now)
         case .linkGone(let index): remove(link: index, now: now)
+        case .associated(let index): uplinks[index]?.doubtNetwork(now: now)
         case .address(let address, let isTentative):
             if host.take(address, isTentative: isTentative) { askAgain(because: address, now: now) }
         case .addressGone(let address):
@@ -144,11 +145,11 @@ public struct AgentMachine: Hashable, Sendable {
         case .resolvers(let servers, let source, let index):
             uplinks[index]?.knowledge.tell(servers, from: source, now: now)
         case .traffic(let outbound, let inbound, let index):
-            uplinks[index]?.path.absorb(outbound: outbound, inbound: inbound, now: now)
+            uplinks[index]?.absorb(outbound: outbound, inbound: inbound, now: now)
         case .echoed(let outcome, let index): uplinks[index]?.absorb(outcome, now: now)
         case .renew(let index): uplinks[index]?.renew(now: now)
         case .resumed:
-            for index in uplinks.keys { uplinks[index]?.renew(now: now) }
+            for index in uplinks.keys { uplinks[index]?.resume(now: now) }
         case .clatAddress(let address, let phase, let index):
             uplinks[index]?.absorb(address, phase, now: now)
         case .clatLink(let isModeStolen, let index):
@@ -188,7 +189,10 @@ public struct AgentMachine: Hashable, Sendable {
         if let surplus = uplinks[index]?.knowledge.hear(advertisement, now: now), surplus > 0 {
             uplinks[index]?.refused[.noRoom, default: 0] += surplus
         }
-        if advertisement.routerLifetime > 0 { uplinks[index]?.solicitation.stop() }
+        // While some routers have not spoken since the host was asleep, all are asked.
+        if advertisement.routerLifetime > 0, uplinks[index]?.knowledge.doubt == nil {
+            uplinks[index]?.solicitation.stop()
+        }
     }
 
     /// A link appeared or changed.
@@ -209,11 +213,14 @@ public struct AgentMachine: Hashable, Sendable {
         guard link.medium != .loopback, !link.name.hasPrefix(Uplink.hostLinkPrefix) else { return }
         var uplink = uplinks[link.index] ?? UplinkMachine(now: now)
         uplink.uplink = link
-        if !link.isRunning {
-            uplink.forgetNetwork()
-        } else if known?.isRunning != true || known?.hardwareAddress != link.hardwareAddress {
+        // A carrier that was lost and is back already may be that of another network.
+        let hasFlapped = known.map { $0.carrierLosses != link.carrierLosses } ?? false
+        if !link.isRunning || hasFlapped { uplink.forgetNetwork() }
+        if link.isRunning, hasFlapped || known?.isRunning != true || known?.hardwareAddress != link.hardwareAddress {
             uplink.solicitation.start(now: now)
             uplink.knowledge.dns.askAgain(now: now)
+        } else if let known, !known.isOperational && link.isOperational {
+            uplink.doubtNetwork(now: now)
         }
         uplinks[link.index] = uplink
     }

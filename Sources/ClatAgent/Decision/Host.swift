@@ -38,10 +38,17 @@ public struct Host: Hashable, Sendable {
         return !wasUsable && !isTentative
     }
 
-    /// Forgets an address.
+    /// Forgets an address, and the IPv4 default routes that the kernel drops along with it, and does not tell: those that prefer
+    /// it, and all of an interface that has lost its last.
     mutating func drop(_ address: HostAddress) {
         addresses.remove(address)
         tentative.remove(address)
+        guard case .v4(let value) = address.value else { return }
+        let isGone = !addresses.contains { $0.value == address.value }
+        let wasLast = !addresses.contains { if case .v4 = $0.value { $0.index == address.index } else { false } }
+        defaultRoutes = defaultRoutes.filter { route in
+            route.isIPv6 || !(wasLast && route.index == address.index || isGone && route.source == value)
+        }
     }
 
     /// Whether native IPv4 leads out of the interface: an IPv4 default route that is not a CLAT's. Where no DHCP server
@@ -83,6 +90,8 @@ public enum Event: Hashable, Sendable {
     case link(Uplink)
     /// A link went.
     case linkGone(Int)
+    /// A Wi-Fi station has associated, perhaps with another access point than before.
+    case associated(uplink: Int)
     /// An address appeared in the host, or changed; it cannot be used while it is tentative.
     case address(HostAddress, isTentative: Bool = false)
     /// An address went from the host.

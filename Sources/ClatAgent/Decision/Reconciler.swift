@@ -80,16 +80,17 @@ enum Reconciler {
             if let route = standing.route, route.source == obsolete { return .removeIPv4Route(route) }
             return .removeIPv4Address(obsolete)
         }
-        let address = target.current.ipv6
-        guard standing.addresses[address] != nil else { return .addAddress(address) }
         guard standing.hostLink != nil else {
             return .createHostLink(name: target.hostLinkName, mtu: target.hostLinkMTU)
         }
         guard standing.hostLinkMTU == target.hostLinkMTU else { return .setHostLinkMTU(target.hostLinkMTU) }
         guard standing.routing == target.routing else { return .setRouting(target.routing) }
+        // Before the address: the stack of the namespace would answer what comes for it, a server's segment with a reset.
+        guard let translator = standing.translator else { return .startTranslator(target.translator) }
+        let address = target.current.ipv6
+        guard standing.addresses[address] != nil else { return .addAddress(address) }
         // What stood before goes on until the new address can be used: make before break.
         guard standing.addresses[address]?.isUsable == true else { return nil }
-        guard let translator = standing.translator else { return .startTranslator(target.translator) }
         guard translator == target.translator else { return .updateTranslator(target.translator) }
         guard standing.ipv4s.contains(target.current.ipv4) else { return .addIPv4Address(target.current.ipv4) }
         guard standing.route == target.route else {
@@ -102,13 +103,14 @@ enum Reconciler {
         return standing.addresses.keys.filter { !target.addresses.contains($0) }.min().map { .removeAddress($0) }
     }
 
-    /// The reverse of building: the host stops using IPv4 before anything under it goes.
+    /// The reverse of building: the host stops using IPv4 before anything under it goes, and the address goes before the
+    /// translator.
     private static func nextUndo(_ standing: Standing) -> Step? {
         if let route = standing.route { return .removeIPv4Route(route) }
         if let ipv4 = standing.ipv4s.min() { return .removeIPv4Address(ipv4) }
+        if standing.uplinkLink != nil { return .removeUplinkLink }
         if standing.translator != nil { return .stopTranslator }
         if standing.hostLink != nil { return .removeHostLink }
-        if standing.uplinkLink != nil { return .removeUplinkLink }
         if standing.hasNamespace { return .closeNamespace }
         return nil
     }

@@ -34,6 +34,8 @@ public struct LinkKnowledge: Hashable, Sendable {
         public var validUntil: BootInstant?
         /// When addresses of it become deprecated; nil is never.
         public var preferredUntil: BootInstant?
+        /// When it was last heard.
+        public var heard: BootInstant
     }
 
     /// A resolver, as one router tells.
@@ -42,12 +44,14 @@ public struct LinkKnowledge: Hashable, Sendable {
         var server: IPv6Address
         /// nil is never.
         var expires: BootInstant?
+        /// When it was last heard.
+        var heard: BootInstant
     }
 
     /// In the order first heard.
-    public private(set) var routers: [Router] = []
+    public internal(set) var routers: [Router] = []
     /// In the order first heard.
-    public private(set) var prefixes: [Prefix] = []
+    public internal(set) var prefixes: [Prefix] = []
     /// Everybody's PREF64s.
     public internal(set) var pref64s = PREF64Table()
     /// Whom to ask for ipv4only.arpa, and when.
@@ -58,6 +62,8 @@ public struct LinkKnowledge: Hashable, Sendable {
     var otherResolvers: [ResolverSource: [IPv6Address]] = [:]
     /// When routers were last asked because something was about to run out.
     var refreshAsked = BootInstant(nanoseconds: 0)
+    /// Whether the host may have come to another network; see ``Doubt``.
+    var doubt: Doubt?
     /// Whether any advertisement was heard.
     public var isSilent: Bool { routers.isEmpty }
 
@@ -81,6 +87,7 @@ public struct LinkKnowledge: Hashable, Sendable {
         if let index = routers.firstIndex(where: { $0.address == router.address }) {
             routers[index] = router
         } else if routers.count < Self.routerCapacity {
+            if doubt == nil, isSuccessor(advertisement, now: now) { beginDoubt(now: now) }
             routers.append(router)
         } else {
             return 1
@@ -96,6 +103,7 @@ public struct LinkKnowledge: Hashable, Sendable {
         let refused = pref64s.refused
         pref64s.hear(advertisement, now: now)
         useResolvers(now: now)
+        allayDoubt(now: now)
         return surplus + pref64s.refused - refused
     }
 
@@ -109,13 +117,14 @@ public struct LinkKnowledge: Hashable, Sendable {
         var prefix = Prefix(
             router: router, prefix: information.prefix, onLink: information.onLink,
             autonomous: information.autonomous, validUntil: end(information.validLifetime),
-            preferredUntil: end(information.preferredLifetime))
+            preferredUntil: end(information.preferredLifetime), heard: now)
         if let index = prefixes.firstIndex(where: { $0.router == router && $0.prefix == prefix.prefix }) {
             // A single advertisement cannot cut a valid lifetime below two hours (RFC 4862 section 5.5.3 e).
             let floor = now + .seconds(7200)
             if let new = prefix.validUntil, new < floor {
                 prefix.validUntil = max(new, min(prefixes[index].validUntil ?? floor, floor))
             }
+            if let doubt, doubt.since > prefixes[index].heard { self.doubt?.confirmed.insert(router) }
             prefixes[index] = prefix
         } else if information.validLifetime > 0 {
             guard prefixes.count < Self.prefixCapacity else { return false }
@@ -127,6 +136,7 @@ public struct LinkKnowledge: Hashable, Sendable {
     /// Drops what has run out. A router stays known while it may still tell something: until its last word is an hour
     /// old.
     public mutating func expire(now: BootInstant) {
+        endDoubt(now: now)
         pref64s.expire(now: now)
         prefixes.removeAll { prefix in prefix.validUntil.map { $0 <= now } ?? false }
         let known = rdnss.count
@@ -142,7 +152,7 @@ public struct LinkKnowledge: Hashable, Sendable {
     public func nextChange(after now: BootInstant) -> BootInstant? {
         let moments =
             prefixes.flatMap { [$0.validUntil, $0.preferredUntil] } + routers.map { $0.expires }
-            + rdnss.map(\.expires) + [pref64s.nextExpiry, dns.nextDeadline, nextRefresh]
+            + rdnss.map(\.expires) + [pref64s.nextExpiry, dns.nextDeadline, nextRefresh, doubt?.end]
         return moments.compactMap { $0 }.filter { $0 > now }.min()
     }
 

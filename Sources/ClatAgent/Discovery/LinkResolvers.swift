@@ -12,10 +12,10 @@ extension LinkKnowledge {
         if lifetime == 0 {
             if let known { rdnss.remove(at: known) }
         } else if let known {
-            rdnss[known].expires = expires
+            (rdnss[known].expires, rdnss[known].heard) = (expires, now)
         } else if !server.isMulticast, !server.isLoopback, server != .unspecified {
             guard rdnss.count < Self.resolverCapacity else { return false }
-            rdnss.append(RDNSS(router: router, server: server, expires: expires))
+            rdnss.append(RDNSS(router: router, server: server, expires: expires, heard: now))
         }
         return true
     }
@@ -82,6 +82,7 @@ extension LinkKnowledge {
     private var refreshMoments: [BootInstant] {
         routers.filter { $0.heard < $0.expires }.flatMap { moments(heard: $0.heard, expires: $0.expires) }
             + pref64s.entries.filter { $0.router != nil }.flatMap { moments(heard: $0.heard, expires: $0.expires) }
+            + (doubt?.questions ?? [])
     }
 
     private func moments(heard: BootInstant, expires: BootInstant?) -> [BootInstant] {

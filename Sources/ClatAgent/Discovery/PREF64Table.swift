@@ -125,6 +125,12 @@ public struct PREF64Table: Hashable, Sendable {
         suspects = suspects.filter { $0.value > now }
     }
 
+    /// Drops what does not hold on the network the host is on now, and all suspicion of before.
+    mutating func forget(where isGone: (Entry) -> Bool) {
+        entries.removeAll(where: isGone)
+        suspects = [:]
+    }
+
     /// When the next entry runs out.
     public var nextExpiry: BootInstant? {
         entries.compactMap(\.expires).min()
@@ -138,8 +144,8 @@ public struct PREF64Table: Hashable, Sendable {
     /// Whether it is passed over.
     func isSuspect(_ prefix: PREF64) -> Bool { suspects[prefix] != nil }
 
-    /// The entry to use: of the best kind of source; there one that is not suspect, if there is one; there the current prefix while anybody still tells it, otherwise the
-    /// best router's, otherwise the first heard.
+    /// The entry to use: of the best kind of source; there one that is not suspect, if there is one; there the current prefix
+    /// while anybody still tells it, otherwise the best router's, otherwise the first heard.
     public func choose(current: PREF64?) -> Entry? {
         let rank = entries.map(\.source.rank).max()
         let equals = entries.filter { $0.source.rank == rank }

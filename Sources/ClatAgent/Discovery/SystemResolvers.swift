@@ -12,10 +12,10 @@ public enum SystemResolvers {
     /// any interface.
     public static func find(_ index: Int) -> (servers: [IPv6Address], source: ResolverSource) {
         for (path, key) in files(index) {
-            let servers = parse(assignments: text(path), key: key)
+            let servers = parse(assignments: readText(path), key: key)
             if !servers.isEmpty { return (servers, .systemd) }
         }
-        return (parse(resolvConf: text("/etc/resolv.conf")), .resolvConf)
+        return (parse(resolvConf: readText("/etc/resolv.conf")), .resolvConf)
     }
 
     /// The line `KEY=SERVER SERVER ...`, a server being `ADDRESS`, with `%IFACE` and `#NAME` after it where it has them.
@@ -39,13 +39,5 @@ public enum SystemResolvers {
     static func address(_ word: String) -> IPv6Address? {
         let address = IPv6Address(String(word.prefix { $0 != "%" && $0 != "#" }))
         return address?.isLoopback == true ? nil : address
-    }
-
-    /// At most 64 KiB of a file; empty where it cannot be read.
-    private static func text(_ path: String) -> String {
-        guard let file = try? OwnedDescriptor(opening: path, O_RDONLY | O_NONBLOCK) else { return "" }
-        var bytes = [UInt8](repeating: 0, count: 65536)
-        let count = read(file.rawValue, &bytes, bytes.count)
-        return String(decoding: bytes.prefix(max(count, 0)), as: UTF8.self)
     }
 }

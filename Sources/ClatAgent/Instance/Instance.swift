@@ -6,9 +6,22 @@ import Glibc
 /// What an instance needs of the host: a netlink socket in its namespace.
 final class HostKernel {
     var netlink: NetlinkSocket
+    /// By interface index: what keeps an uplink clean on which there is a CLAT, or was.
+    private(set) var guards: [UInt32: UplinkGuard] = [:]
 
     init() throws(NetlinkError) {
         netlink = try NetlinkSocket()
+    }
+
+    /// Has an uplink guarded from now on, before the host has an address that could leak.
+    func keepGuard(of uplink: UInt32) throws {
+        guard guards[uplink] == nil, let name = try netlink.link(index: uplink)?.name else { return }
+        guards[uplink] = try UplinkGuard(uplink: uplink, name: name)
+    }
+
+    /// The uplink has gone; it may live on elsewhere.
+    func releaseGuard(of uplink: UInt32) {
+        guards[uplink] = nil
     }
 }
 
@@ -25,15 +38,20 @@ final class Instance {
     private var hostLinkPeer: Link?
     private var packets: PacketPath?
     private var routing: Routing?
+    private var uplink: UInt32?
 
     /// Whether notices were lost, and what they told has not been listed yet.
     private(set) var isBehind = false
-    /// Why the uplink link is no ipvlan.
+    /// Why the uplink link is no ipvlan, and why nothing guards the uplink.
     private(set) var uplinkNote: String?
     /// How packets go.
     var datapath: DatapathStatus? { packets?.status }
     /// How many went, and how many did not.
-    var counters: [String: UInt64] { packets?.counters ?? [:] }
+    var counters: [String: UInt64] {
+        var all = packets?.counters ?? [:]
+        if !all.isEmpty { all["leaks-stopped"] = uplink.flatMap { host.guards[$0]?.stopped } }
+        return all
+    }
     /// To be polled for reading: ready once the packet thread has ended by itself; nil where there is none.
     var translatorEndDescriptor: CInt? { packets?.endDescriptor }
     /// Why the packet thread ended by itself, if it did.
@@ -230,6 +248,10 @@ final class Instance {
             throw Failure(description: "the kernel made no link")
         }
         uplinkLink = link
+        uplink = parent
+        do { try host.keepGuard(of: parent) } catch {
+            uplinkNote = (uplinkNote.map { "\($0); " } ?? "") + "\(error)"
+        }
         try place.netlink.setLink(link.index, up: true)
         return kind
     }

@@ -102,6 +102,8 @@ struct RouteSteering: ~Copyable, Sendable {
             try Sysctl.write("0", to: "ipv4/conf/\(device)/send_redirects")
         }
         for device in [host, tun] { try Sysctl.write("1", to: "ipv4/conf/\(device)/forwarding") }
+        // No IPv4 of the link is anybody's here.
+        try Sysctl.write("0", to: "ipv4/conf/\(uplink)/forwarding")
         // The host alone gets the stack's Time Exceeded, and a traceroute wants several at once. (icmp_msgs_per_sec holds.)
         try Sysctl.write("0", to: "ipv4/icmp_ratelimit")
         // The stack looks at `all` whether to forward; by the device's own it would say in Neighbor Advertisements that it

@@ -26,6 +26,10 @@ public struct Uplink: Hashable, Sendable {
     public var isUp: Bool
     /// Up and with carrier.
     public var isRunning: Bool
+    /// How often it lost its carrier.
+    public var carrierLosses: Int
+    /// Not only with carrier but ready for packets: not while a Wi-Fi station still agrees on keys (RFC 2863 section 3.1.12).
+    public var isOperational = true
     /// Link MTU, octets.
     public var mtu: Int
     /// Where it has an Ethernet one.
@@ -33,10 +37,10 @@ public struct Uplink: Hashable, Sendable {
     /// The bridge, bond or VRF it belongs to, if any.
     public var master: Int?
 
-    /// All fields as given.
+    /// These fields as given.
     public init(
-        index: Int, name: String, medium: Medium, kind: String, isUp: Bool, isRunning: Bool, mtu: Int,
-        hardwareAddress: HardwareAddress?, master: Int?
+        index: Int, name: String, medium: Medium, kind: String, isUp: Bool, isRunning: Bool, carrierLosses: Int = 0,
+        mtu: Int, hardwareAddress: HardwareAddress?, master: Int?
     ) {
         self.index = index
         self.name = name
@@ -44,6 +48,7 @@ public struct Uplink: Hashable, Sendable {
         self.kind = kind
         self.isUp = isUp
         self.isRunning = isRunning
+        self.carrierLosses = carrierLosses
         self.mtu = mtu
         self.hardwareAddress = hardwareAddress
         self.master = master
@@ -61,17 +66,10 @@ public struct Uplink: Hashable, Sendable {
 
 /// An address on some interface of the host.
 public struct HostAddress: Hashable, Sendable {
-    /// Of either family.
-    public enum Value: Hashable, Sendable {
-        /// An IPv4 address.
-        case v4(IPv4Address)
-        /// An IPv6 address.
-        case v6(IPv6Address)
-    }
     /// The interface it is on.
     public var index: Int
     /// The address.
-    public var value: Value
+    public var value: IPAddress
 
     /// An IPv6 address that is good beyond the link.
     var isGlobal: Bool {
@@ -79,7 +77,7 @@ public struct HostAddress: Hashable, Sendable {
     }
 
     /// That address on that interface.
-    public init(index: Int, value: Value) {
+    public init(index: Int, value: IPAddress) {
         self.index = index
         self.value = value
     }
@@ -97,13 +95,18 @@ public struct DefaultRoute: Hashable, Sendable {
     public var origin: Int
     /// Whether it leads to a router, and not merely onto the link.
     public var hasGateway: Bool
+    /// The IPv4 address it prefers as source; with that it goes.
+    public var source: IPv4Address?
 
     /// All fields as given.
-    public init(isIPv6: Bool, index: Int, metric: Int, origin: Int, hasGateway: Bool = true) {
+    public init(
+        isIPv6: Bool, index: Int, metric: Int, origin: Int, hasGateway: Bool = true, source: IPv4Address? = nil
+    ) {
         self.isIPv6 = isIPv6
         self.index = index
         self.metric = metric
         self.origin = origin
         self.hasGateway = hasGateway
+        self.source = source
     }
 }

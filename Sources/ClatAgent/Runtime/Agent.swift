@@ -161,7 +161,13 @@ public final class Agent {
             while count < Self.turn || monitor.hasMore, let notice = try monitor.next() {
                 count += 1
                 if case .overrun = notice { return resynchronise() }
-                for event in HostMirror.events(notice) { take(event) }
+                if case .associated(let index) = notice {
+                    log.debug("\(name(Int(index))): the station has associated with an access point")
+                }
+                for event in HostMirror.events(notice) {
+                    if case .linkGone(let index) = event { kernel.releaseGuard(of: UInt32(index)) }
+                    take(event)
+                }
             }
         } catch {
             log.warning("\(error)")
@@ -222,7 +228,7 @@ public final class Agent {
 
     private func readAnswers() {
         for answer in resolvers.receive() {
-            log.debug("\(name(answer.uplink)): resolver \(answer.question.server): \(answer.outcome.sentence)")
+            log.log(.debug, name(answer.uplink), "resolver \(answer.question.server): \(answer.outcome.sentence)")
             take(
                 .answered(answer.outcome, answer.question, uplink: answer.uplink, jitter: .random(in: -0.1...0.1)))
         }
@@ -232,13 +238,13 @@ public final class Agent {
         do {
             for event in try instances[index]?.notices(uplink: index) ?? [] {
                 if case .clatAddress(let address, let phase, _) = event {
-                    log.debug("\(name(index)): \(address) is \(phase.rawValue)")
+                    log.log(.debug, name(index), event: .address, "\(address) is \(phase.rawValue)")
                     control?.publish(.address, name(index), "\(address) is \(phase.rawValue)")
                 }
                 take(event)
             }
         } catch {
-            log.warning("\(name(index)): \(error); trying again")
+            log.log(.warning, name(index), "\(error); trying again")
             catchUpLater()
         }
     }
@@ -271,14 +277,16 @@ public final class Agent {
         case .report(let index, let reason):
             control?.publish(.state, name(index), reason.sentence, reason: reason)
             manager.status(StatusText.short(status))
-            switch reason.state {
-            case .on: log.notice("\(name(index)): \(reason.sentence)")
-            case .starting: log.debug("\(name(index)): \(reason.sentence)")
-            case .off, .suspended: log.info("\(name(index)): \(reason.sentence)")
-            }
+            let level: Logger.Level =
+                switch reason.state {
+                case .on: .notice
+                case .starting: .debug
+                case .off, .suspended: .info
+                }
+            log.log(level, name(index), event: .state, code: reason.code, reason.sentence)
         case .solicit(let index):
             do throws(SystemError) { try routers.solicit(uplink: index) } catch {
-                log.debug("\(name(index)): \(error)")
+                log.log(.debug, name(index), "\(error)")
             }
             queue.append(.solicited(uplink: index, jitter: .random(in: -0.1...0.1)))
         case .ask(let question, let index): resolvers.ask(question, uplink: index)
@@ -302,7 +310,7 @@ public final class Agent {
             queue.append(.resolvers(servers, source, uplink: index))
         case .chose(let choice, let before, let cause, let index):
             let text = Choice.change(from: before, to: choice, cause)
-            log.notice("\(name(index)): \(text)")
+            log.log(.notice, name(index), event: .pref64, text)
             control?.publish(.pref64, name(index), text)
         case .carryOut(let step, let index): carryOut(step, on: index)
         case .finish: reactor.stop()
@@ -328,12 +336,12 @@ public final class Agent {
                     take(.translatorEnded(instances[index]?.translatorEnd ?? "no reason told", uplink: index))
                 }
             }
-            log.debug("\(name(index)): done: \(step.name.rawValue)")
+            log.log(.debug, name(index), event: .step, "done: \(step.name.rawValue)")
             control?.publish(.step, name(index), step.name.rawValue)
-            if case .uplinkLink = result, let note = instance.uplinkNote { log.notice("\(name(index)): \(note)") }
+            if case .uplinkLink = result, let note = instance.uplinkNote { log.log(.notice, name(index), note) }
             queue.append(.done(step, result, uplink: index))
         } catch {
-            log.log(level: step.isUndoing ? .debug : .warning, "\(name(index)): \(step.name.rawValue): \(error)")
+            log.log(step.isUndoing ? .debug : .warning, name(index), event: .failure, "\(step.name.rawValue): \(error)")
             control?.publish(.failure, name(index), "\(step.name.rawValue): \(error)")
             queue.append(.failed(step, "\(error)", uplink: index))
         }

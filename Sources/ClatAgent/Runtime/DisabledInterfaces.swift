@@ -1,5 +1,4 @@
 import ClatBase
-import Glibc
 
 /// The interfaces that `clat-agent disable --lasting` switched off: a file with a name in each line, absent where none is.
 struct DisabledInterfaces {
@@ -9,10 +8,7 @@ struct DisabledInterfaces {
 
     /// None where the file is absent or cannot be read.
     func read() -> Set<String> {
-        guard let file = try? OwnedDescriptor(opening: path, O_RDONLY) else { return [] }
-        var octets = [UInt8](repeating: 0, count: 65536)
-        let count = Glibc.read(file.rawValue, &octets, octets.count)
-        return count > 0 ? Self.names(in: octets[..<count]) : []
+        Self.names(in: readText(path).utf8)
     }
 
     func write(_ names: Set<String>) throws(SystemError) { try replaceFile(path, with: Self.octets(of: names)) }

@@ -21,6 +21,7 @@ enum HostMirror {
     static func events(_ notice: Notice) -> [Event] {
         switch notice {
         case .link(let link, let removed): [removed ? .linkGone(Int(link.index)) : .link(Uplink(link))]
+        case .associated(let index): [.associated(uplink: Int(index))]
         case .address(let address, let removed):
             [
                 removed
@@ -46,8 +47,10 @@ extension Uplink {
             }
         self.init(
             index: Int(link.index), name: link.name, medium: medium, kind: link.kind ?? "",
-            isUp: link.flags.contains(.up), isRunning: link.flags.isSuperset(of: [.up, .lowerUp]), mtu: link.mtu,
-            hardwareAddress: link.hardwareAddress, master: link.master.map(Int.init))
+            isUp: link.flags.contains(.up), isRunning: link.flags.isSuperset(of: [.up, .lowerUp]),
+            carrierLosses: Int(link.carrierLosses), mtu: link.mtu, hardwareAddress: link.hardwareAddress,
+            master: link.master.map(Int.init))
+        isOperational = link.flags.contains(.running)
     }
 }
 
@@ -60,12 +63,7 @@ extension InterfaceAddress {
 
 extension HostAddress {
     init(_ address: InterfaceAddress) {
-        let value: Value =
-            switch address.address {
-            case .v4(let address): .v4(address)
-            case .v6(let address): .v6(address)
-            }
-        self.init(index: Int(address.index), value: value)
+        self.init(index: Int(address.index), value: address.address)
     }
 }
 
@@ -75,10 +73,12 @@ extension DefaultRoute {
         guard route.isDefault, route.table == .main, !route.flags.contains(.cloned) else { return [] }
         let hops =
             route.outputIndex.map { [($0, route.gateway)] } ?? route.nextHops.map { ($0.outputIndex, $0.gateway) }
+        let source: IPv4Address? =
+            if case .v4(let address) = route.preferredSource { address } else { nil }
         return hops.map { index, gateway in
             DefaultRoute(
                 isIPv6: route.family == .ipv6, index: Int(index), metric: Int(route.metric),
-                origin: Int(route.origin.rawValue), hasGateway: gateway != nil)
+                origin: Int(route.origin.rawValue), hasGateway: gateway != nil, source: source)
         }
     }
 }

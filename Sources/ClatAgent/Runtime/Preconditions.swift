@@ -7,14 +7,16 @@ enum Preconditions {
     /// What the agent keeps for as long as it lives: any network may want links and routes, a raw socket or a namespace.
     static let capabilities: [Capability] = [.netAdmin, .netRaw, .sysAdmin]
 
+    static func checkCapabilities() throws(RunFailure) {
+        let missing: [Capability]
+        do throws(SystemError) { missing = try Privileges.missing(of: capabilities) } catch { throw .system(error) }
+        if !missing.isEmpty { throw .missingCapabilities(missing.map(\.description)) }
+    }
+
     /// Gives up every other capability, for all threads to come.
     static func settleCapabilities() throws(RunFailure) {
-        let missing: [Capability]
-        do throws(SystemError) {
-            missing = try Privileges.missing(of: capabilities)
-            if missing.isEmpty { try Privileges.keepOnly(capabilities) }
-        } catch { throw .system(error) }
-        if !missing.isEmpty { throw .missingCapabilities(missing.map(\.description)) }
+        try checkCapabilities()
+        do throws(SystemError) { try Privileges.keepOnly(capabilities) } catch { throw .system(error) }
     }
 
     static func checkKernel() throws(RunFailure) {
@@ -24,6 +26,12 @@ enum Preconditions {
         do throws(SystemError) {
             _ = try OwnedDescriptor(opening: "/dev/net/tun", O_RDWR)
         } catch {
+            if error.code == EACCES || error.code == EPERM {
+                throw .forbidden(
+                    "the TUN device (\(error))",
+                    remedy:
+                        "run it as root, or let it: chmod 666 /dev/net/tun; in a container or a unit, allow the device")
+            }
             throw .kernelLacks("TUN device (\(error))", remedy: "load the module: modprobe tun")
         }
     }

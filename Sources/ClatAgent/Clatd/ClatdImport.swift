@@ -5,16 +5,8 @@ import ClatTranslator
 public enum ClatdImport {
     /// The new file's text, for the text of the old one.
     public static func toml(_ text: String) -> String {
-        var values: [(key: String, value: String)] = []
-        for line in text.split(whereSeparator: \.isNewline) {
-            let line = uncommented(String(line))
-            guard let mark = line.firstIndex(of: "=") else { continue }
-            let key = trimmed(line[..<mark])
-            values.removeAll { $0.key == key }
-            values.append((key, trimmed(line[line.index(after: mark)...])))
-        }
         var lines = ["# Made of a clatd.conf by: clat-agent import-clatd"]
-        for (key, value) in values {
+        for (key, value) in ClatdFile.values(text) {
             let new = line(key, value)
             // What our own file takes is known in one place; and debug and quiet are one key there.
             let isGood = new.allSatisfy { $0.hasPrefix("#") } || canBeRead(lines + new)
@@ -33,19 +25,6 @@ public enum ClatdImport {
             scalar.properties.generalCategory == .control ? "?" : Character(scalar)
         }
         return [String(text)]
-    }
-
-    /// `#`, `;` and `//` begin comments.
-    private static func uncommented(_ line: String) -> Substring {
-        var end = line.startIndex
-        while end < line.endIndex, line[end] != "#", line[end] != ";", !line[end...].hasPrefix("//") {
-            end = line.index(after: end)
-        }
-        return line[..<end]
-    }
-
-    private static func trimmed(_ text: Substring) -> String {
-        String(text.drop { $0 == " " || $0 == "\t" }.reversed().drop { $0 == " " || $0 == "\t" }.reversed())
     }
 
     /// Whether the value is one of clatd's words for yes; nil where it is neither.

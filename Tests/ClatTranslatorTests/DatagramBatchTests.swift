@@ -1,0 +1,240 @@
+import CLinux
+import ClatBase
+import Glibc
+import Testing
+
+@testable import ClatTranslator
+
+/// What waits comes out as super-packets that, cut as the kernel cuts them, are what went in.
+struct DatagramBatchTests {
+    /// A sink whose frames can be read.
+    struct Wire: ~Copyable {
+        var sink: TUNSink
+        private let near: OwnedDescriptor
+        private let far: OwnedDescriptor
+
+        init(batches: Bool = true) throws {
+            var pair: [CInt] = [-1, -1]
+            guard socketpair(AF_UNIX, CInt(SOCK_SEQPACKET.rawValue) | O_NONBLOCK, 0, &pair) == 0 else {
+                throw SystemError(call: "socketpair", code: errno)
+            }
+            near = OwnedDescriptor(adopting: pair[0])
+            far = OwnedDescriptor(adopting: pair[1])
+            sink = TUNSink(descriptor: pair[0], batches: batches)
+        }
+
+        /// Sends one and returns what that has set free.
+        mutating func send(_ frame: [UInt8]) -> [[UInt8]] {
+            frame.withUnsafeBytes { sink.send(RawSpan(_unsafeBytes: $0)) }
+            return read()
+        }
+
+        mutating func flush() -> [[UInt8]] {
+            sink.flush()
+            return read()
+        }
+
+        private func read() -> [[UInt8]] {
+            var frames: [[UInt8]] = []
+            var buffer = zeros(70000)
+            while case let count = Glibc.read(far.rawValue, &buffer, buffer.count), count > 0 {
+                frames.append(Array(buffer.prefix(count)))
+            }
+            return frames
+        }
+
+        /// All that comes out of these, in order.
+        static func crossed(_ frames: [[UInt8]]) throws -> [[UInt8]] {
+            var wire = try Wire()
+            var result: [[UInt8]] = []
+            for frame in frames { result += wire.send(frame) }
+            result += wire.flush()
+            let faults = wire.sink.faults
+            #expect(faults == 0)
+            return result
+        }
+    }
+
+    static func sum(_ octets: [UInt8]) -> UInt16 { octets.withUnsafeBytes { Checksum.sum(RawSpan(_unsafeBytes: $0)) } }
+
+    /// How a datagram's checksum stands.
+    enum State: CaseIterable { case complete, found, open, wrong }
+
+    static func frame(
+        ipv6: Bool, payload: [UInt8], port: UInt16 = 53, hopLimit: UInt8 = 64, trafficClass: UInt8 = 0,
+        state: State = .complete
+    ) -> [UInt8] {
+        let length = 8 + payload.count
+        let addresses: [UInt8] =
+            ipv6
+            ? [0x20, 1, 0xd, 0xb8] + zeros(11) + [1] + [0x20, 1, 0xd, 0xb8] + zeros(11) + [2]
+            : [198, 51, 100, 10, 192, 0, 0, 1]
+        func word(_ value: Int) -> [UInt8] { [UInt8(value >> 8), UInt8(value & 0xff)] }
+        var header: [UInt8]
+        if ipv6 {
+            header = [0x60 | trafficClass >> 4, trafficClass << 4, 0, 0] + word(length) + [17, hopLimit] + addresses
+        } else {
+            header = [0x45, trafficClass] + word(20 + length) + [0, 7, 0x40, 0, hopLimit, 17, 0, 0] + addresses
+            let sum = ~Self.sum(header)
+            header.replaceSubrange(10..<12, with: word(Int(sum)))
+        }
+        var udp = word(4660) + word(Int(port)) + word(length) + [0, 0] + payload
+        let whole = addresses + [0, 17] + word(length) + udp
+        let pseudo = Self.sum(addresses + [0, 17] + word(length))
+        var sum = ~Self.sum(whole)
+        if sum == 0 { sum = 0xffff }
+        var virtio = Virtio()
+        switch state {
+        case .complete: break
+        case .found: virtio.flags = UInt8(VIRTIO_NET_HDR_F_DATA_VALID)
+        case .open:
+            virtio = Virtio(partialAt: UInt16(header.count), offset: 6)
+            sum = pseudo
+        case .wrong: sum = sum == 1 ? 2 : 1
+        }
+        udp.replaceSubrange(6..<8, with: word(Int(sum)))
+        return virtio.bytes + header + udp
+    }
+
+    /// The datagrams of a frame as the wire would carry them: super-packets cut, open checksums computed; the IPv4
+    /// identification and header checksum, which cutting changes, are left out.
+    static func cut(_ frame: [UInt8]) -> [[UInt8]] {
+        let virtio = Virtio(frame)
+        let ip = frame[10] >> 4 == 4 ? 20 : 40
+        let payload = Array(frame[(18 + ip)...])
+        let size = virtio.gsoType == 5 ? Int(virtio.gsoSize) : payload.count
+        return stride(from: 0, to: payload.count, by: size).map { start in
+            let part = Array(payload[start..<min(start + size, payload.count)])
+            var packet = Array(frame[10..<18 + ip]) + part
+            let length = UInt16(8 + part.count)
+            packet[ip + 4] = UInt8(length >> 8)
+            packet[ip + 5] = UInt8(length & 0xff)
+            let total = ip == 20 ? length + 20 : length
+            packet[ip == 20 ? 2 : 4] = UInt8(total >> 8)
+            packet[ip == 20 ? 3 : 5] = UInt8(total & 0xff)
+            if ip == 20 { for offset in [4, 5, 10, 11] { packet[offset] = 0 } }
+            if virtio.flags & 1 != 0 {
+                (packet[ip + 6], packet[ip + 7]) = (0, 0)
+                let pseudo =
+                    Array(packet[(ip == 20 ? 12 : 8)..<ip]) + [0, 17, UInt8(length >> 8), UInt8(length & 0xff)]
+                var sum = ~Self.sum(pseudo + packet[ip...])
+                if sum == 0 { sum = 0xffff }
+                packet[ip + 6] = UInt8(sum >> 8)
+                packet[ip + 7] = UInt8(sum & 0xff)
+            }
+            return packet
+        }
+    }
+
+    @Test("datagrams of a flow become one super-packet", arguments: [false, true], State.allCases)
+    func oneFlow(ipv6: Bool, state: State) throws {
+        let frames = (0..<10).map {
+            Self.frame(ipv6: ipv6, payload: zeros($0 == 9 ? 7 : 100) + [UInt8($0)], state: state)
+        }
+        let crossed = try Wire.crossed(frames)
+        #expect(crossed.count == (state == .wrong ? 10 : 1))
+        #expect(crossed.flatMap(Self.cut) == frames.flatMap(Self.cut))
+        guard state != .wrong else { return }
+        let virtio = Virtio(crossed[0])
+        #expect(virtio.flags == 1 && virtio.gsoType == 5 && virtio.gsoSize == 101 && virtio.checksumOffset == 6)
+        #expect(virtio.headerLength == (ipv6 ? 48 : 28) && virtio.checksumStart == (ipv6 ? 40 : 20))
+        if !ipv6 { #expect(Self.sum(Array(crossed[0][10..<30])) == 0xffff) }
+    }
+
+    @Test("one that is alone, and what is no plain datagram, leaves as it came")
+    func alone() throws {
+        let single = Self.frame(ipv6: true, payload: [1, 2, 3])
+        #expect(try Wire.crossed([single]) == [single])
+        var cases: [[UInt8]] = []
+        for ipv6 in [false, true] {
+            let frame = Self.frame(ipv6: ipv6, payload: zeros(30))
+            cases.append(frame + [0])  // octets past its end
+            var other = frame
+            other[ipv6 ? 16 : 19] = 6  // TCP
+            cases.append(other)
+            other = frame
+            other[1] = 5  // a super-packet already
+            other[4] = 10
+            cases.append(other)
+            other = frame
+            other[10 + (ipv6 ? 40 : 20) + 5] += 1  // UDP's length
+            cases.append(other)
+            cases.append(Self.frame(ipv6: ipv6, payload: []))
+        }
+        var fragment = Self.frame(ipv6: false, payload: zeros(30))
+        fragment[16] = 0x20
+        cases.append(fragment)
+        for frame in cases { #expect(try Wire.crossed([frame, frame]) == [frame, frame]) }
+    }
+
+    @Test("a batch ends with a shorter datagram, before a longer one, at 64, and at 65535 octets")
+    func limits() throws {
+        func counts(_ sizes: [Int]) throws -> [Int] {
+            try Wire.crossed(sizes.map { Self.frame(ipv6: false, payload: zeros($0)) }).map { Self.cut($0).count }
+        }
+        #expect(try counts([50, 50, 20, 20, 50]) == [3, 1, 1])
+        #expect(try counts(Array(repeating: 9, count: 130)) == [64, 64, 2])
+        #expect(try counts(Array(repeating: 1472, count: 60)) == [44, 16])
+        #expect(try counts([2000, 65535 - 28 - 2000]) == [1, 1])
+        #expect(try counts([40000, 65535 - 28 - 40000, 1]) == [2, 1])
+    }
+
+    @Test("what differs in anything that counts is not joined", arguments: [false, true])
+    func flows(ipv6: Bool) throws {
+        let usual = Self.frame(ipv6: ipv6, payload: zeros(9))
+        let others = [
+            Self.frame(ipv6: ipv6, payload: zeros(9), port: 54),
+            Self.frame(ipv6: ipv6, payload: zeros(9), hopLimit: 63),
+            Self.frame(ipv6: ipv6, payload: zeros(9), trafficClass: 3),
+        ]
+        for other in others { #expect(try Wire.crossed([usual, other]) == [usual, other]) }
+    }
+
+    @Test("directions do not disturb each other, and neither waits when the other leaves")
+    func directions() throws {
+        var wire = try Wire()
+        let (host, uplink) = (Self.frame(ipv6: false, payload: zeros(5)), Self.frame(ipv6: true, payload: zeros(5)))
+        for frame in [host, uplink, host, uplink] { #expect(wire.send(frame) == []) }
+        var isHolding = wire.sink.isHolding
+        #expect(isHolding)
+        let tcp = Virtio().bytes + [0x45] + zeros(39)
+        let crossed = wire.send(tcp)
+        isHolding = wire.sink.isHolding
+        #expect(crossed.count == 3 && crossed[2] == tcp && !isHolding)
+        #expect(crossed.dropLast().map { Self.cut($0).count } == [2, 2])
+    }
+
+    @Test("without super-packets of UDP nothing waits")
+    func off() throws {
+        var wire = try Wire(batches: false)
+        let frame = Self.frame(ipv6: true, payload: [1])
+        #expect(wire.send(frame) == [frame] && wire.send(frame) == [frame] && wire.flush() == [])
+        wire = try Wire()
+        #expect(wire.send(frame) == [])
+        wire.sink.stopBatching()
+        #expect(wire.flush() == [frame] && wire.send(frame) == [frame])
+    }
+
+    @Test("random histories: each direction's datagrams come out as they went in, in order", arguments: 0..<200)
+    func random(seed: UInt64) throws {
+        var random = SeededGenerator(state: seed)
+        var frames: [[UInt8]] = []
+        for _ in 0..<100 {
+            let size = [1, 2, 64, 64, 64, 65, 1400, 1400, 1200][Int.random(in: 0..<9, using: &random)]
+            let states: [State] = [.complete, .complete, .complete, .found, .open, .wrong]
+            frames.append(
+                Self.frame(
+                    ipv6: Int.random(in: 0..<4, using: &random) == 0,
+                    payload: (0..<size).map { _ in UInt8.random(in: 0...255, using: &random) },
+                    port: Int.random(in: 0..<8, using: &random) == 0 ? 443 : 53,
+                    state: states[Int.random(in: 0..<6, using: &random)]))
+        }
+        let crossed = try Wire.crossed(frames)
+        #expect(crossed.count < frames.count)
+        for ipv6 in [false, true] {
+            let version: UInt8 = ipv6 ? 6 : 4
+            let expected = frames.filter { $0[10] >> 4 == version }.flatMap(Self.cut)
+            #expect(crossed.filter { $0[10] >> 4 == version }.flatMap(Self.cut) == expected)
+        }
+    }
+}
