@@ -9,11 +9,11 @@ RELEASE := -c release --static-swift-stdlib
 BINARY := .build/release/clat-agent
 
 BUILD_PACKAGES := libmnl-dev libcap-dev libbpf-dev libmd-dev libc-ares-dev linux-libc-dev pkg-config
-LAB_PACKAGES := python3 python3-pytest iproute2 iputils-ping traceroute tcpdump ethtool nftables tayga curl bind9-dnsutils unbound
+LAB_PACKAGES := python3 python3-pytest strace iproute2 iputils-ping traceroute tcpdump ethtool nftables tayga curl bind9-dnsutils unbound
 BENCH_PACKAGES := iperf3
 VM_PACKAGES := qemu-system-x86 busybox-static cpio kmod
 
-.PHONY: all deps lab-deps vm-deps build demo check check-vm bench bench-vm fuzz lint fmt clean install uninstall deb
+.PHONY: all deps lab-deps vm-deps build demo check check-vm bench bench-vm dist faults fuzz lint fmt clean install soak uninstall deb
 
 all: build
 
@@ -62,16 +62,30 @@ bench: lab-deps build
 	$(Q)CLAT_AGENT=$(CURDIR)/$(BINARY) $(PYTHON) -B Tests/Bench/bench.py --rounds $(ROUNDS) --seconds $(SECONDS) \
 		--idle $(IDLE) $(if $(filter 1,$(WRITE)),--write) $(if $(filter 1,$(SWEEP)),--sweep)
 
-# Fuzzes the translator for that many seconds; ends with libFuzzer's figures, and fails where it finds a crash.
+# Fuzzes each parser for that many seconds, or only TARGET; ends with libFuzzer's figures, and fails where it finds a crash.
 FUZZ_SECONDS := $(if $(filter command line,$(origin SECONDS)),$(SECONDS),60)
 fuzz: deps
-	$(Q)Tests/Fuzz/fuzz.sh $(FUZZ_SECONDS)
+	$(Q)Tests/Fuzz/fuzz.sh $(FUZZ_SECONDS) $(TARGET)
 
 # The same on Debian's kernel in emulation, where Jool can be had; a quarter of an hour.
 bench-vm: lab-deps build
 	$(call need,$(BENCH_PACKAGES) $(VM_PACKAGES))
 	$(Q)swift build $(RELEASE) --product translator-bench
 	$(Q)Tests/VM/bench --rounds $(ROUNDS) --seconds $(SECONDS) --idle 0
+
+# Every system call of the agent's effects made to fail, at each place, in turn: the better part of an hour. FAULTS=-k PATTERN chooses.
+faults: lab-deps build
+	$(Q)CLAT_AGENT=$(CURDIR)/$(BINARY) CLAT_REQUIRE_AGENT=1 CLAT_FAULTS=all $(PYTHON) -m pytest -q -s -p no:cacheprovider \
+		Tests/Lab/test_faults.py $(FAULTS)
+
+# Traffic while the network is renumbered, flooded, cut and the agent restarted at random; ends with what has grown.
+MINUTES ?= 10
+soak: lab-deps build
+	$(Q)CLAT_AGENT=$(CURDIR)/$(BINARY) $(PYTHON) -B Tests/Lab/soak.py --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+
+# The sources of the commit that is checked out, the same octets wherever and whenever.
+dist:
+	$(Q)contrib/dist/build .build-dist
 
 lint:
 	$(Q)swift format lint --strict --parallel -r Sources Tests Plugins Package.swift

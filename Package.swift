@@ -24,17 +24,19 @@ let package = Package(
         .systemLibrary(name: "CLibBpf", pkgConfig: "libbpf", providers: [.apt(["libbpf-dev"])]),
         .systemLibrary(name: "CAres", pkgConfig: "libcares", providers: [.apt(["libc-ares-dev"])]),
         .systemLibrary(name: "CLinux", providers: [.apt(["linux-libc-dev"])]),
-        .target(name: "ClatBase", dependencies: ["CLinux"], cSettings: gnu, swiftSettings: settings),
+        .systemLibrary(name: "CSeccomp", providers: [.apt(["linux-libc-dev"])]),
+        .target(
+            name: "ClatBase", dependencies: ["CLibCap", "CLinux", "CSeccomp"], cSettings: gnu, swiftSettings: settings),
         .target(
             name: "ClatNetlink", dependencies: ["ClatBase", "CLibMnl"], cSettings: gnu, swiftSettings: settings),
         .plugin(name: "EmbedBPF", capability: .buildTool()),
         .target(
-            name: "ClatTranslator", dependencies: ["ClatBase", "CLibBpf", "CLinux"], exclude: ["BPF"],
+            name: "ClatTranslator", dependencies: ["ClatBase", "CLibBpf", "CLinux", "CSeccomp"], exclude: ["BPF"],
             cSettings: gnu, swiftSettings: settings, plugins: ["EmbedBPF"]),
         .target(
             name: "ClatAgent",
             dependencies: [
-                "CAres", "ClatBase", "ClatNetlink", "ClatTranslator", "CLibCap", "CLibMd", "CLinux",
+                "CAres", "ClatBase", "ClatNetlink", "ClatTranslator", "CLibMd", "CLinux",
                 .product(name: "Logging", package: "swift-log"),
             ],
             resources: [
@@ -48,9 +50,10 @@ let package = Package(
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             cSettings: gnu, swiftSettings: settings),
-        .testTarget(name: "ClatBaseTests", dependencies: ["ClatBase"], cSettings: gnu, swiftSettings: settings),
         .testTarget(
-            name: "ClatNetlinkTests", dependencies: ["ClatBase", "ClatNetlink"], cSettings: gnu,
+            name: "ClatBaseTests", dependencies: ["ClatBase", "CSeccomp"], cSettings: gnu, swiftSettings: settings),
+        .testTarget(
+            name: "ClatNetlinkTests", dependencies: ["CLinux", "ClatBase", "ClatNetlink"], cSettings: gnu,
             swiftSettings: settings),
         .testTarget(
             name: "ClatTranslatorTests", dependencies: ["CLinux", "ClatBase", "ClatTranslator"], cSettings: gnu,
@@ -67,3 +70,12 @@ let package = Package(
     ],
     swiftLanguageModes: [.v6]
 )
+
+// Only fuzz.sh builds this: it cannot be linked without libFuzzer.
+if Context.environment["CLAT_FUZZ"] != nil {
+    package.targets += [
+        .executableTarget(
+            name: "fuzz", dependencies: ["ClatAgent", "ClatBase", "ClatNetlink", "ClatTranslator"],
+            path: "Tests/Fuzz", exclude: ["fuzz.sh", "seeds"], cSettings: gnu, swiftSettings: settings)
+    ]
+}

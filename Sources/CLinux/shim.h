@@ -3,8 +3,6 @@
 #include <linux/if_packet.h>
 #include <linux/if_tun.h>
 #include <linux/virtio_net.h>
-#include <linux/if_ether.h>
-#include <linux/if_packet.h>
 #include <mcheck.h>
 #include <net/if.h>
 #include <netinet/icmp6.h>

@@ -1,4 +1,5 @@
 import CLibMnl
+public import ClatBase
 import Glibc
 
 /// An address of an interface as RTM_NEWADDR tells of it, or as it shall be added (rtnetlink(7), linux/if_addr.h).

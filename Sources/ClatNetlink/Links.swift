@@ -178,6 +178,21 @@ extension Link {
         guard !name.isEmpty else { throw .value("a link without a name") }
     }
 
+    /// The index of a station that has associated with an access point, where that is what an RTM_NEWLINK is about: an
+    /// event of wireless extensions, `struct iw_event`, of SIOCGIWAP. A kernel with CONFIG_CFG80211_WEXT sends one also for
+    /// an access point that the hardware went over to by itself, with the carrier never lost.
+    static func association(_ bytes: RawSpan, _ body: Range<Int>) throws(MalformedMessage) -> UInt32? {
+        let header = try bytes.load(ifinfomsg.self, at: body)
+        var attributes = AttributeCursor(body, after: ifinfomsg.self)
+        while let attribute = try attributes.next(in: bytes) {
+            guard attribute.type == IFLA_WIRELESS else { continue }
+            // Length, then command, each of 16 bits in the machine's order.
+            let event = try bytes.load(UInt32.self, at: attribute.value).littleEndian
+            return event >> 16 == UInt32(SIOCGIWAP) ? UInt32(bitPattern: header.ifi_index) : nil
+        }
+        return nil
+    }
+
     private mutating func readKind(_ bytes: RawSpan, _ nest: Range<Int>) throws(MalformedMessage) {
         var attributes = AttributeCursor(nest)
         var data: Range<Int>?

@@ -14,17 +14,20 @@ public struct Neighbour: Hashable, Sendable {
     public var state: NeighbourState
     /// NTF_ROUTER: it said that it is a router.
     public var isRouter: Bool
+    /// NTF_PROXY: no neighbour, but an address that this host answers for on the link.
+    public var isProxy: Bool
 
     /// An entry to be added; permanent ones are never asked for and never forgotten.
     public init(
         _ address: IPAddress, at hardwareAddress: HardwareAddress?, on index: UInt32,
-        state: NeighbourState = .permanent
+        state: NeighbourState = .permanent, isProxy: Bool = false
     ) {
         self.index = index
         self.address = address
         self.hardwareAddress = hardwareAddress
         self.state = state
         isRouter = false
+        self.isProxy = isProxy
     }
 }
 
@@ -57,12 +60,13 @@ public struct NeighbourState: OptionSet, Hashable, Sendable {
 // MARK: Verbs
 
 extension NetlinkSocket {
-    /// The neighbours of a family, on all links or one. A link that is not there has none.
+    /// The neighbours of a family, on all links or one, or the addresses that are answered for. A link that is not there has
+    /// none.
     public mutating func neighbours(
-        _ family: AddressFamily, on index: UInt32? = nil
+        _ family: AddressFamily, on index: UInt32? = nil, proxies: Bool = false
     ) throws(NetlinkError) -> [Neighbour] {
         do throws(NetlinkError) {
-            return try collect("list the neighbours", .neighbours(family, on: index)) {
+            return try collect("list the neighbours", .neighbours(family, on: index, proxies: proxies)) {
                 type, bytes, body throws(MalformedMessage) in
                 guard type == RTM_NEWNEIGH, let neighbour = try Neighbour(bytes, body) else { return nil }
                 return index == nil || neighbour.index == index ? neighbour : nil
@@ -107,15 +111,17 @@ extension Neighbour {
             address, at: hardwareAddress, on: UInt32(bitPattern: header.ndm_ifindex),
             state: NeighbourState(rawValue: header.ndm_state))
         isRouter = CInt(header.ndm_flags) & NTF_ROUTER != 0
+        isProxy = CInt(header.ndm_flags) & NTF_PROXY != 0
     }
 }
 
 // MARK: Requests
 
 extension Request {
-    static func neighbours(_ family: AddressFamily, on index: UInt32?) -> Request {
+    static func neighbours(_ family: AddressFamily, on index: UInt32?, proxies: Bool = false) -> Request {
         var body = ndmsg()
         body.ndm_family = family.number
+        if proxies { body.ndm_flags = UInt8(NTF_PROXY) }
         var request = Request(RTM_GETNEIGH, NLM_F_DUMP, body)
         if let index { request.put(NDA_IFINDEX, index) }
         return request
@@ -136,6 +142,7 @@ extension Request {
         body.ndm_family = neighbour.address.family.number
         body.ndm_ifindex = Int32(bitPattern: neighbour.index)
         body.ndm_state = neighbour.state.rawValue
+        if neighbour.isProxy { body.ndm_flags = UInt8(NTF_PROXY) }
         self.init(type, flags, body)
         put(NDA_DST, octets: neighbour.address.bytes)
     }

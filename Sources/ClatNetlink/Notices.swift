@@ -6,6 +6,8 @@ import Glibc
 public enum Notice: Hashable, Sendable {
     /// A link is new or has changed, or is gone (deleted, or moved to another namespace).
     case link(Link, removed: Bool)
+    /// A station has associated with an access point; `index` is the link's.
+    case associated(index: UInt32)
     /// An address is new or has changed, or is gone.
     case address(InterfaceAddress, removed: Bool)
     /// A route is new or has changed, or is gone. The kernel takes a link's
@@ -68,6 +70,9 @@ public struct NetlinkMonitor: ~Copyable, Sendable {
     /// To be polled for reading; then call `next` until it is nil.
     public var descriptor: CInt { socket.descriptor }
 
+    /// Whether a notice has been read from the socket that `next` has not given yet.
+    public var hasMore: Bool { !pending.isEmpty }
+
     /// The next notice, or nil where there is none for now. Never waits.
     public mutating func next() throws(NetlinkError) -> Notice? {
         while pending.isEmpty {
@@ -117,8 +122,13 @@ extension Notice {
     private init?(_ bytes: RawSpan, _ message: Message) throws(MalformedMessage) {
         switch message.type {
         case RTM_NEWLINK, RTM_DELLINK:
-            guard let link = try Link(bytes, message.body) else { return nil }
-            self = .link(link, removed: message.type == RTM_DELLINK)
+            if let link = try Link(bytes, message.body) {
+                self = .link(link, removed: message.type == RTM_DELLINK)
+            } else if let index = try Link.association(bytes, message.body) {
+                self = .associated(index: index)
+            } else {
+                return nil
+            }
         case RTM_NEWADDR, RTM_DELADDR:
             guard let address = try InterfaceAddress(bytes, message.body) else { return nil }
             self = .address(address, removed: message.type == RTM_DELADDR)

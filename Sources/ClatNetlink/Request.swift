@@ -34,6 +34,9 @@ struct Request: ~Copyable {
         UnsafeRawBufferPointer(start: storage, count: Int(header.pointee.nlmsg_len))
     }
 
+    /// Whether it asks for a whole table, and changes nothing.
+    var isListing: Bool { CInt(header.pointee.nlmsg_flags) & NLM_F_DUMP == NLM_F_DUMP }
+
     /// Sets the number by which the socket knows the answer.
     func stamp(sequence: UInt32) {
         header.pointee.nlmsg_seq = sequence

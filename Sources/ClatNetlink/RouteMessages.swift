@@ -1,4 +1,5 @@
 import CLibMnl
+import ClatBase
 import Glibc
 
 // MARK: Reading

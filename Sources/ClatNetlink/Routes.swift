@@ -1,4 +1,5 @@
 import CLibMnl
+public import ClatBase
 import Glibc
 
 /// A route as RTM_NEWROUTE tells of it, or as it shall be added (rtnetlink(7), linux/rtnetlink.h).

@@ -1,4 +1,5 @@
 import CLibMnl
+public import ClatBase
 import Glibc
 
 /// A policy rule that looks up a table (ip-rule(8), linux/fib_rules.h). Rules are tried by rising priority until one gives a
@@ -10,6 +11,8 @@ public struct Rule: Hashable, Sendable {
     public var priority: UInt32
     /// Where the packet comes from; nil for everywhere. Of the rule's family.
     public var source: IPPrefix?
+    /// Where the packet goes to; nil for everywhere. Of the rule's family.
+    public var destination: IPPrefix?
     /// The name of the interface it came in by; nil for all. `lo` stands for packets of this host.
     public var inputName: String?
     /// The packet's transport (IPPROTO_), past IPv6 extension headers; nil for all. Since Linux 4.17.
@@ -21,12 +24,13 @@ public struct Rule: Hashable, Sendable {
 
     /// A rule to be added.
     public init(
-        _ family: AddressFamily, priority: UInt32, from source: IPPrefix? = nil, by inputName: String? = nil,
-        transport: UInt8? = nil, table: RouteTable, origin: RouteOrigin = .static
+        _ family: AddressFamily, priority: UInt32, from source: IPPrefix? = nil, to destination: IPPrefix? = nil,
+        by inputName: String? = nil, transport: UInt8? = nil, table: RouteTable, origin: RouteOrigin = .static
     ) {
         self.family = family
         self.priority = priority
         self.source = source
+        self.destination = destination
         self.inputName = inputName
         self.transport = transport
         self.table = table
@@ -58,7 +62,8 @@ extension NetlinkSocket {
 extension Rule: CustomStringConvertible {
     /// `10: from 64:ff9b::/96 by clat-uplink, transport 58, table 464`
     public var description: String {
-        "\(priority):" + (source.map { " from \($0)" } ?? "") + (inputName.map { " by \($0)," } ?? "")
+        "\(priority):" + (source.map { " from \($0)" } ?? "") + (destination.map { " to \($0)" } ?? "")
+            + (inputName.map { " by \($0)," } ?? "")
             + (transport.map { " transport \($0)," } ?? "") + " table \(table.rawValue)"
     }
 }
@@ -81,6 +86,8 @@ extension Rule {
             switch attribute.type {
             case FRA_PRIORITY: priority = try bytes.load(UInt32.self, at: value)
             case FRA_SRC: source = IPPrefix(try bytes.address(family, at: value), length: Int(header.src_len))
+            case FRA_DST:
+                destination = IPPrefix(try bytes.address(family, at: value), length: Int(header.dst_len))
             case FRA_IIFNAME: inputName = bytes.text(at: value)
             case FRA_IP_PROTO: transport = try bytes.load(UInt8.self, at: value)
             case FRA_TABLE: table = RouteTable(rawValue: try bytes.load(UInt32.self, at: value))
@@ -112,12 +119,14 @@ extension Request {
         var body = fib_rule_hdr()
         body.family = rule.family.number
         body.src_len = UInt8(clamping: rule.source?.length ?? 0)
+        body.dst_len = UInt8(clamping: rule.destination?.length ?? 0)
         body.table = UInt8(exactly: rule.table.rawValue) ?? UInt8(RT_TABLE_COMPAT.rawValue)
         body.action = UInt8(truncatingIfNeeded: FR_ACT_TO_TBL)
         self.init(type, flags, body)
         put(FRA_PRIORITY, rule.priority)
         put(FRA_TABLE, rule.table.rawValue)
         if let source = rule.source { put(FRA_SRC, octets: source.address.bytes) }
+        if let destination = rule.destination { put(FRA_DST, octets: destination.address.bytes) }
         if let name = rule.inputName { put(FRA_IIFNAME, text: name) }
         if let transport = rule.transport { put(FRA_IP_PROTO, transport) }
         put(FRA_PROTOCOL, rule.origin.rawValue)

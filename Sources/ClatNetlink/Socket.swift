@@ -142,7 +142,12 @@ public struct NetlinkSocket: ~Copyable, Sendable {
             request.stamp(sequence: sequence)
             try socket.send(request.bytes, operation)
             var answer = Answer<Value>(sequence: sequence, port: socket.port)
-            let verdict = try receive(&answer, operation, read)
+            let verdict: Verdict
+            do throws(NetlinkError) { verdict = try receive(&answer, operation, read) } catch {
+                // The kernel had no room for a part of it. A listing changes nothing, and can be had again.
+                if error.code == ENOBUFS, request.isListing { continue }
+                throw error
+            }
             malformed += answer.malformed
             if verdict.code != 0 {
                 throw NetlinkError(operation: operation, code: verdict.code, message: verdict.message)

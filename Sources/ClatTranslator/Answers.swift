@@ -1,4 +1,5 @@
 import CLinux
+import ClatBase
 import Glibc
 
 // ICMP errors of the translator's own (RFC 7915 sections 4.4 and 5.4). The packet they are about stays where it is, and the

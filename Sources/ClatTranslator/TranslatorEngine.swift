@@ -25,8 +25,13 @@ public struct TranslatorEngine: ~Copyable, Sendable {
         public var writes: UInt64
     }
 
+    /// What its thread is called in /proc.
+    public static let threadName = "clat-packets"
+
     /// What the translator counts; read it at any time.
     public let counters: TranslatorCounters
+    /// Why the thread could not be put under its filter of system calls; nil where it is. It has no capability either way.
+    public let filterRefusal: SystemError?
     private let shared: Shared
     private let thread: ClatBase.Thread<Void>
 
@@ -38,9 +43,10 @@ public struct TranslatorEngine: ~Copyable, Sendable {
         _ = Self.wakeHandler
         let counters = TranslatorCounters()
         let shared = try Shared(tun, errors, configuration)
-        thread = try ClatBase.Thread(name: "clat-packets") { shared.run(counters) }
+        thread = try ClatBase.Thread(name: Self.threadName) { shared.run(counters) }
         self.counters = counters
         self.shared = shared
+        filterRefusal = shared.waitForConfinement()
     }
 
     /// From the next packet on the translator works by this configuration.
@@ -110,6 +116,8 @@ private final class Shared: Sendable {
     private let errors: ICMPErrorSocket?
     let end = Mutex<TranslatorEngine.End?>(nil)
     let ended: OwnedDescriptor
+    private let confined: OwnedDescriptor
+    private let filterRefusal = Mutex<SystemError?>(nil)
     let readFaults = Atomic<UInt64>(0)
     let writeFaults = Atomic<UInt64>(0)
     private let latest: Mutex<TranslatorConfiguration>
@@ -124,6 +132,7 @@ private final class Shared: Sendable {
     ) throws(SystemError) {
         ended = OwnedDescriptor(
             adopting: try retrying("eventfd") { eventfd(0, CInt(EFD_CLOEXEC | EFD_NONBLOCK)) })
+        confined = OwnedDescriptor(adopting: try retrying("eventfd") { eventfd(0, CInt(EFD_CLOEXEC)) })
         self.tun = tun
         self.errors = errors
         latest = Mutex(configuration)
@@ -151,20 +160,29 @@ private final class Shared: Sendable {
         latest.withLock { _ in generation.store(1 << 62, ordering: .releasing) }
     }
 
+    /// Why the thread has no filter of system calls, once that is settled.
+    func waitForConfinement() -> SystemError? {
+        var settled: UInt64 = 0
+        while eventfd_read(confined.rawValue, &settled) != 0 && errno == EINTR {}
+        return filterRefusal.withLock { $0 }
+    }
+
     /// The body of the thread.
     func run(_ counters: TranslatorCounters) {
-        confine()
+        let errorDescriptor: CInt? =
+            switch errors {
+            case nil: nil
+            case .some(let errors): errors.descriptor
+            }
+        let filter = PacketThread.filter(
+            reading: tun.descriptor.rawValue, errors: errorDescriptor, writing: ended.rawValue, confined.rawValue)
+        do throws(SystemError) { try PacketThread.confine(filter, wakeSignal: TranslatorEngine.wakeSignal) } catch {
+            filterRefusal.withLock { $0 = error }
+        }
+        eventfd_write(confined.rawValue, 1)
         let reason = translate(counters)
         end.withLock { $0 = reason }
         if reason != .stopped { eventfd_write(ended.rawValue, 1) }
-    }
-
-    /// Gives up what the thread does not need, before it sees the first packet.
-    private func confine() {
-        var signals = sigset_t()
-        sigfillset(&signals)
-        sigdelset(&signals, TranslatorEngine.wakeSignal)
-        pthread_sigmask(SIG_SETMASK, &signals, nil)
     }
 
     private func translate(_ counters: TranslatorCounters) -> TranslatorEngine.End {
@@ -215,7 +233,8 @@ private final class Shared: Sendable {
 
     private func waitForEndOfPause() {
         isPaused.store(true, ordering: .releasing)
-        while generation.load(ordering: .acquiring) == Self.pauseGeneration { usleep(1000) }
+        // By a system call that the thread's filter lets through.
+        while generation.load(ordering: .acquiring) == Self.pauseGeneration { poll(nil, 0, 1) }
         isPaused.store(false, ordering: .releasing)
     }
 

@@ -7,10 +7,11 @@ struct DoctorCommand: ParsableCommand {
         commandName: "doctor",
         abstract: "Find out what is in the way of IPv4, and what to do about it.",
         discussion: """
-            Looks at the kernel, the agent, other CLATs, the interface, the host's route, and, as root, sends echo requests \
-            through the NAT64 to one IPv4 address, small ones and large ones.
+            Looks at the kernel, the agent, other CLATs, the interface and the host's route; as root it also asks the routers \
+            and resolvers of the link, and sends echo requests through the NAT64, small ones and large ones, to --target, or to \
+            the check-address of the configuration. To nobody else on the Internet does it send anything.
 
-            Example: sudo clat-agent doctor wlan0
+            Example: sudo clat-agent doctor wlan0 --target 192.0.2.1
 
             Exit status: 0 nothing is broken; 1 something is.
             """)
@@ -18,8 +19,11 @@ struct DoctorCommand: ParsableCommand {
     @Argument(help: "Only this interface.")
     var interface: String?
 
-    @Option(name: .long, help: "An IPv4 address that answers echo requests.")
-    var target = Target(IPv4Address(198, 41, 0, 4))
+    @Option(name: .long, help: "An IPv4 address that answers echo requests, to ask it through the NAT64.")
+    var target: Target?
+
+    @Option(name: .long, help: "The configuration file; that the standard one is absent is no error.")
+    var config = ConfigurationFile.standard
 
     @Flag(
         name: .long, help: "Each finding as one line of JSON: verdict (good, notice, broken), link, evidence, remedy.")
@@ -29,18 +33,19 @@ struct DoctorCommand: ParsableCommand {
 
     struct Target: ExpressibleByArgument {
         let address: IPv4Address
-        init(_ address: IPv4Address) { self.address = address }
         init?(argument: String) {
             guard let address = IPv4Address(argument) else { return nil }
             self.address = address
         }
-        var defaultValueDescription: String { "\(address), a.root-servers.net" }
     }
 
     func run() throws {
-        var doctor = Doctor(runtimeDirectory: runtime.runtimeDir, target: target.address) { [json] finding in
+        var doctor = Doctor(
+            runtimeDirectory: runtime.runtimeDir, configuration: config, target: target?.address
+        ) { [json] finding in
             _ = writeLine(json ? finding.json : finding.lines.joined(separator: "\n"))
         }
+        showProgress("this takes some seconds")
         doctor.examine(interface: interface)
         if !doctor.isHealthy { throw ExitCode(1) }
     }

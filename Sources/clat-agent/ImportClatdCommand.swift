@@ -1,7 +1,6 @@
 import ArgumentParser
 import ClatAgent
 import ClatBase
-import Glibc
 
 struct ImportClatdCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -16,14 +15,11 @@ struct ImportClatdCommand: ParsableCommand {
             """)
 
     @Argument(help: "The file.")
-    var file = "/etc/clatd.conf"
+    var file = ClatdCleanup.standardConfiguration
 
     func run() throws {
         do throws(SystemError) {
-            let source = try OwnedDescriptor(opening: file, O_RDONLY)
-            var octets = [UInt8](repeating: 0, count: 1 << 20)
-            let count = try retrying("read \(file)") { read(source.rawValue, &octets, octets.count) }
-            print(ClatdImport.toml(String(decoding: octets[..<count], as: UTF8.self)), terminator: "")
+            print(ClatdImport.toml(String(decoding: try readFile(file), as: UTF8.self)), terminator: "")
         } catch {
             printError("clat-agent: \(error)")
             throw ExitCode(66)

@@ -1,5 +1,6 @@
 import ArgumentParser
 import ClatAgent
+import ClatBase
 
 struct ProbeCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -33,7 +34,11 @@ struct ProbeCommand: ParsableCommand {
             } catch {
                 throw .configuration(error.lines)
             }
-            report = try Probe(interface, configuration).run()
+            // Where even that one is missing the probe will say so.
+            try? Privileges.keepOnly([.netRaw])
+            let probe = try Probe(interface, configuration)
+            showProgress("asking the routers and resolvers of \(interface)")
+            report = probe.run()
         } catch {
             printError("clat-agent: \(error)")
             throw ExitCode(error.exitStatus)

@@ -26,14 +26,20 @@ struct StatusCommand: ParsableCommand {
 
     @OptionGroup var runtime: RuntimeOptions
 
+    func validate() throws {
+        if form == .ipv6OnlyCapable, interface == nil { throw ValidationError("Which interface? Name it.") }
+    }
+
     enum Form: String, EnumerableFlag {
-        case text, json, short
+        case text, json, short, ipv6OnlyCapable
 
         static func help(for value: Form) -> ArgumentHelp? {
             switch value {
             case .text: "Sentences and what stands behind them (default)."
             case .json: "All of it as one line of JSON."
             case .short: "One line, for status bars."
+            case .ipv6OnlyCapable:
+                "Nothing but the exit status: 0 where a DHCPv4 client may ask for option 108 (RFC 8925), else 1."
             }
         }
     }
@@ -49,6 +55,7 @@ struct StatusCommand: ParsableCommand {
                 case .text: StatusText.lines(of: status, coloured: coloured)
                 case .json: [status.json]
                 case .short: [StatusText.short(status)]
+                case .ipv6OnlyCapable: throw ExitCode(status.interfaces.allSatisfy(\.ipv6OnlyCapable) ? 0 : 1)
                 }
             let isOn = status.interfaces.contains { $0.state == .on }
             if watch, isTerminal {

@@ -20,6 +20,11 @@ func writeLine(_ line: String) -> Bool {
     return true
 }
 
+/// Says on a terminal what is being waited for.
+func showProgress(_ text: String) {
+    if isatty(STDERR_FILENO) == 1 { printError("clat-agent: \(text) ...") }
+}
+
 /// Runs `body` with a client of the agent; a failure becomes a sentence on standard error and exit status 2.
 func talk<Value>(
     to runtime: RuntimeOptions, _ body: (ControlClient) throws(ControlClient.Failure) -> Value

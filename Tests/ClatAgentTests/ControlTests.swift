@@ -323,6 +323,19 @@ struct TextTests {
         #expect(StatusText.duration(seconds) == text)
     }
 
+    @Test("a finding keeps its column, and its remedy stands below")
+    func findings() {
+        let finding = Finding.broken(
+            "MTU", "packets of more than 1372 octets vanish on the path, and nobody says so", remedy: "set mtu = 1392")
+        #expect(
+            finding.lines == [
+                "BROKEN  MTU: packets of more than 1372 octets vanish on the path, and nobody",
+                "        says so", "        -> set mtu = 1392",
+            ])
+        #expect(Finding.good("route", "good").lines == ["  ok    route: good"])
+        #expect(Finding.notice("route", "so so").lines == ["  note  route: so so"])
+    }
+
     @Test("every reason has a code of its own and a sentence without an end of line")
     func reasons() {
         let reasons: [Reason] = [

@@ -108,6 +108,48 @@ struct PathWatchTests {
         #expect(path() == .answered)
     }
 
+    @Test("answers that cease to come make the check address be asked again, once")
+    func checkedAgain() throws {
+        var world = try started()
+        world.echo = { _ in .reply(milliseconds: 12) }
+        world.traffic = (10, 10)
+        try world.pass(.seconds(60))
+        let asked = world.echoes.count
+        world.traffic = (20, 10)
+        try world.pass(.seconds(200))
+        world.traffic = (30, 10)
+        try world.pass(.seconds(200))
+        #expect(world.uplink(2)?.path.traffic == .unanswered(packets: 20))
+        #expect(world.echoes.count == asked + 1)
+    }
+
+    @Test("a prefix through which nothing has ever come back gives way to another, one that has worked does not")
+    func arbitrationByTraffic() throws {
+        for hasWorked in [false, true] {
+            var world = try started(check: false, pref64 + pref64B)
+            world.traffic = hasWorked ? (10, 1) : (0, 0)
+            try world.pass(.seconds(60))
+            world.traffic.outbound += 20
+            try world.pass(.seconds(100))
+            world.traffic.outbound += 20
+            try world.pass(.seconds(200))
+            let used = world.uplink(2)?.standing.translator?.mappings.first?.pref64.description
+            #expect(used == (hasWorked ? "2001:db8:64::/96" : "2001:db8:65::/96"))
+        }
+    }
+
+    @Test("counters of before a change of the prefix are no answers through the new one")
+    func countersGoOn() throws {
+        var world = try started(check: false, pref64)
+        world.traffic = (100, 100)
+        try world.pass(.seconds(60))
+        #expect(world.uplink(2)?.path.traffic == .answered)
+        let withdrawn = pref64.replacing("07 08", with: "0000")
+        try world.happen(.advertisement(try parse(header + prefix1 + withdrawn + pref64B), uplink: 2))
+        try world.pass(.seconds(60))
+        #expect(world.uplink(2)?.path.traffic == .unknown)
+    }
+
     @Test("looking costs a wake-up in five minutes at most while nothing goes on")
     func wakeUps() throws {
         var world = try started(check: false)

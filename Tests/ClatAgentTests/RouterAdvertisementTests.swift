@@ -127,6 +127,18 @@ struct RouterAdvertisementTests {
         #expect(advertisement.ignoredOptions == [])
     }
 
+    @Test("a solicitation from :: is a whole packet with the right checksum")
+    func unspecifiedSolicitation() throws {
+        let packet = RouterSocket.unspecifiedSolicitation
+        #expect(packet.count == 48 && packet[7] == 255)
+        #expect(IPv6Address(bytes: packet[8..<24]) == .unspecified)
+        #expect(IPv6Address(bytes: packet[24..<40]) == .allRouters)
+        // The sum of pseudo-header and message, the checksum among it, is all ones (RFC 4443 section 2.3).
+        var sum = 8 + 58
+        for offset in stride(from: 8, to: 48, by: 2) { sum += Int(packet.big16(offset)) }
+        #expect(sum % 0xffff == 0)
+    }
+
     @Test("20,000 mutated advertisements end in a value or a reason")
     func mutations() {
         var random = SeededRandom(seed: 464)

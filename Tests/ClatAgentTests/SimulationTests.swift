@@ -26,6 +26,7 @@ enum Happening: Hashable, Sendable {
     case crash
     case restart(milliseconds: Int, lost: Set<Loss>)
     case renew(uplink: Int)
+    case associated(uplink: Int)
     case resolver(Answer)
 
     /// What resolvers answer from then on.
@@ -73,7 +74,8 @@ enum Happening: Hashable, Sendable {
         case 92..<94: return .sleep(seconds: [1, 700, 30_000][number(0...2)])
         case 94..<95: return .overrun
         case 95..<96: return .crash
-        case 96..<98: return .renew(uplink: uplink)
+        case 96..<97: return .renew(uplink: uplink)
+        case 97..<98: return .associated(uplink: uplink)
         case 98..<100: return .resolver(Answer.allCases[number(0...5)])
         default:
             return .restart(
@@ -226,6 +228,7 @@ struct Simulation {
             try world.happen(.snapshot(host))
         case .restart(let milliseconds, let lost): try restart(after: .milliseconds(milliseconds), lost)
         case .renew(let uplink): try world.happen(.renew(uplink: uplink))
+        case .associated(let uplink): try world.happen(.associated(uplink: uplink))
         case .resolver(let new):
             func told(_ number: Int, _ lifetime: Int) -> DNSOutcome? {
                 PREF64("2001:db8:64\(number)::/96").map { .prefixes([$0], lifetime: lifetime) }

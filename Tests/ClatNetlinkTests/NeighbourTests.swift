@@ -28,4 +28,21 @@ struct NeighbourTests {
         #expect(error?.code == ENOENT)
         #expect(try socket.neighbours(address.family, on: 999).isEmpty)
     }
+
+    @Test(
+        "An address that is answered for is no neighbour; other programs see it as it was meant",
+        arguments: ["2001:db8::7", "192.0.2.7"])
+    func proxy(_ text: String) throws {
+        let pair = try VethPair()
+        var socket = try NetlinkSocket(in: pair.near)
+        let address = try IPAddress(text)
+        let proxy = Neighbour(address, at: nil, on: pair.nearLink.index, isProxy: true)
+        try socket.replaceNeighbour(proxy)
+        let listed = try socket.neighbours(address.family, proxies: true)
+        #expect(listed.map(\.address) == [address] && listed.map(\.isProxy) == [true])
+        #expect(try !socket.neighbours(address.family).contains { $0.address == address })
+        #expect(try output(of: "ip neigh show proxy", in: pair.near).contains("\(text) dev a"))
+        try socket.removeNeighbour(try #require(listed.first))
+        #expect(try socket.neighbours(address.family, proxies: true).isEmpty)
+    }
 }

@@ -57,6 +57,20 @@ struct ParserTests {
         #expect(try list(text) == [])
     }
 
+    @Test("of wireless extensions tells of an access point that a station has associated with")
+    func associated() throws {
+        let text = """
+            4000 0000 1000 0000 00000000 00000000  00 00 0100 07000000 43100100 00000000  0800 0300 776c6e00
+            1800 0b00 1400 158b 0100 020000000100 0000000000000000
+            """
+        #expect(try list(text) == [.associated(index: 7)])
+        let short = """
+            2e00 0000 1000 0000 00000000 00000000  00 00 0100 07000000 43100100 00000000  0800 0300 776c6e00
+            0600 0b00 0800 0000
+            """
+        #expect(try list(short) == [.malformed(type: 16, .truncated(needed: 4, available: 2))])
+    }
+
     @Test("that says NLMSG_OVERRUN is an overrun")
     func overrun() throws {
         #expect(try list("1000 0000 0400 0000 00000000 00000000") == [.overrun])

@@ -17,12 +17,13 @@ struct RuleTests {
         return [
             Rule(.ipv6, priority: 10, from: prefix, by: "nowhere", table: table),
             Rule(.ipv6, priority: 20, by: "lo", transport: icmpv6, table: .local),
+            Rule(.ipv6, priority: 30, from: prefix, to: IPPrefix(try IPAddress("2001:db8::1")), table: table),
             Rule(.ipv6, priority: 0xffff_ffff, table: table),
             Rule(.ipv4, priority: 7, from: network, transport: 17, table: .main, origin: .boot),
         ]
     }
 
-    @Test("A rule is added, read back as it was, and removed", arguments: 0..<4)
+    @Test("A rule is added, read back as it was, and removed", arguments: 0..<5)
     func addAndRemove(_ index: Int) throws {
         let rule = try Self.all()[index]
         var socket = try NetlinkSocket(in: box.namespace)
@@ -42,6 +43,7 @@ struct RuleTests {
         let text = try output(of: "ip -6 rule", in: box.namespace)
         #expect(text.contains("10:\tfrom 64:ff9b::/96 iif nowhere [detached] lookup 464 proto static"))
         #expect(text.contains("20:\tfrom all iif lo ipproto ipv6-icmp lookup local proto static"))
+        #expect(text.contains("30:\tfrom 64:ff9b::/96 to 2001:db8::1 lookup 464 proto static"))
     }
 
     @Test("The rule for local addresses, of priority 0, can be moved", arguments: AddressFamily.allCases)

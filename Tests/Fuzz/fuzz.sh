@@ -1,26 +1,46 @@
-#!/bin/sh
-# fuzz.sh SECONDS: fuzzes the translator with libFuzzer, guided by coverage, from the packets in seeds.txt.
-# The translator's pure part and the harness are compiled as one module. What crashes is left in .build/fuzz/.
-set -eu
-seconds=${1:-60}
-here=$(cd "$(dirname "$0")" && pwd)
-sources=$here/../../Sources
-work=$here/../../.build/fuzz
-mkdir -p "$work/corpus" "$work/seeds"
+#!/bin/bash
+# fuzz.sh SECONDS [TARGET...]: fuzzes the parsers with libFuzzer and AddressSanitizer, guided by coverage, from Tests/Fuzz/seeds;
+# all of them, one after the other, where none is named. What crashes is left in .build-fuzz/found/TARGET.
+set -euo pipefail
+# The runtime's own report of a crash would be a second one.
+export SWIFT_BACKTRACE=enable=no
+cd "$(dirname "$0")/../.."
+seconds=${1:-60}; shift || true
+targets=(${@:-$(cd Tests/Fuzz/seeds && printf '%s\n' * | sed 's/\.txt$//')})
 
-flags="-O -swift-version 6 -enable-upcoming-feature InternalImportsByDefault -Xcc -D_GNU_SOURCE -I $sources/CLinux"
-cd "$work"
-swiftc $flags -parse-as-library -emit-module -emit-library -static -module-name ClatBase -o libClatBase.a "$sources"/ClatBase/*.swift
-pure=$(find "$sources/ClatTranslator" -maxdepth 1 -name '*.swift' \
-	! -name 'TUN*' ! -name '*Engine*' ! -name 'BPF*' ! -name 'Steering*')
-# shellcheck disable=SC2086
-swiftc $flags -wmo -parse-as-library -sanitize=fuzzer,address -assert-config Debug -module-name ClatTranslator -I . \
-	$pure "$here/Fuzz.swift" -L . -lClatBase -o fuzz-translator
+CLAT_FUZZ=1 swift build -c release --scratch-path .build-fuzz --product fuzz --sanitize=fuzzer --sanitize=address \
+	-Xswiftc -enable-testing -Xswiftc -assert-config -Xswiftc Debug 2>&1 | grep -E 'error|warning: unre|Compiling|Build' | tail -n 3
+fuzz=$(CLAT_FUZZ=1 swift build -c release --scratch-path .build-fuzz --show-bin-path)/fuzz
 
-number=0
-while read -r line; do
-	case $line in '' | \#*) continue ;; esac
-	number=$((number + 1))
-	printf '%s' "$line" | tr -d ' ' | sed 's/../\\x&/g' | xargs -0 printf '%b' > "seeds/$number"
-done < "$here/seeds.txt"
-exec ./fuzz-translator -max_total_time="$seconds" -max_len=4096 -timeout=5 -print_final_stats=1 corpus seeds
+# A line of a seed file is an input: text with \n and its like after a quotation mark, else octets in hexadecimal.
+seed() {
+	local number=0 line
+	while IFS= read -r line; do
+		case $line in '' | \#*) continue ;; esac
+		number=$((number + 1))
+		case $line in
+		\"*) printf '%b' "${line#?}" ;;
+		*) printf '%s' "$line" | tr -d ' ' | sed 's/../\\x&/g' | xargs -0 printf '%b' ;;
+		esac > "$2/$number"
+	done < "$1"
+}
+
+failed=0
+for target in "${targets[@]}"; do
+	work=.build-fuzz/found/$target
+	mkdir -p "$work/corpus" "$work/seeds"
+	seed "Tests/Fuzz/seeds/$target.txt" "$work/seeds"
+	if FUZZ_TARGET=$target "$fuzz" -max_total_time="$seconds" -max_len=4096 -timeout=5 -rss_limit_mb=1024 -print_final_stats=1 \
+		-artifact_prefix="$work/" "$work/corpus" "$work/seeds" > "$work/log" 2>&1; then
+		printf '%-14s %s executions in %s s, %s inputs kept, peak %s MB\n' "$target" \
+			"$(sed -n 's/^stat::number_of_executed_units: *//p' "$work/log")" \
+			"$(sed -n 's/^Done [0-9]* runs in \([0-9]*\) .*/\1/p' "$work/log")" \
+			"$(find "$work/corpus" -type f | wc -l)" "$(sed -n 's/^stat::peak_rss_mb: *//p' "$work/log")"
+	else
+		failed=$((failed + 1))
+		printf '%-14s FAILED; the end of %s:\n' "$target" "$work/log"
+		tail -n 40 "$work/log"
+	fi
+done
+printf '%s passed, %s failed\n' $((${#targets[@]} - failed)) "$failed"
+[ "$failed" = 0 ]

@@ -1,11 +1,11 @@
-"""Fixtures of the tests that need the lab."""
+"""What is not tested, and why; the fixtures are in fixtures.py."""
 
 import os
 
 import pytest
 
 import agent
-from lab import Lab
+from fixtures import figure, lab, pytest_configure, pytest_terminal_summary, shared_lab  # noqa: F401: pytest finds them here
 
 
 def pytest_collection_modifyitems(items):
@@ -19,37 +19,3 @@ def pytest_collection_modifyitems(items):
             item.add_marker(no_root)
         elif item.get_closest_marker("agent") and not agent.binary().exists():
             item.add_marker(no_agent)
-
-
-def pytest_configure(config):
-    config.addinivalue_line("markers", "agent: starts clat-agent")
-
-
-_figures = []
-
-
-@pytest.fixture
-def figure():
-    """Notes a measured value, to be shown at the end of the run: `figure("outage of a renumbering", "3 ms")`."""
-    return lambda what, value: _figures.append(f"{what}: {value}")
-
-
-def pytest_terminal_summary(terminalreporter):
-    if _figures:
-        terminalreporter.section("measured")
-        for line in _figures:
-            terminalreporter.write_line(line)
-
-
-@pytest.fixture
-def lab():
-    """A lab of the test's own."""
-    with Lab() as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def shared_lab():
-    """One lab for the tests of a file, for those that leave it as they found it."""
-    with Lab() as made:
-        yield made

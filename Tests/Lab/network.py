@@ -139,20 +139,39 @@ class Site:
     def start(self, directory):
         """Starts the advertising process and the NAT64: Debian's tayga, and NAT44 by nftables."""
         self.router.start()
-        configuration = directory / f"tayga{self.suffix}.conf"
-        configuration.write_text(
-            f"tun-device nat64\nipv4-addr 192.168.255.1\nprefix {self.pref64}\ndynamic-pool 192.168.255.0/24\n")
-        with open(directory / f"tayga{self.suffix}.log", "w") as log:
-            command = ["tayga", "--nodetach", "--config", configuration]
-            self._processes.append(self.nat64.popen(command, stdout=log, stderr=log))
+        self._translate(directory, "nat64", self.pref64, 255)
         self.nat64.run(["nft", "-f", "-"], check=True, stdin=f"""
             table ip lab {{
                 chain postrouting {{
                     type nat hook postrouting priority srcnat
-                    oifname "wan{self.suffix}" ip saddr 192.168.255.0/24 masquerade
+                    oifname "wan{self.suffix}" ip saddr 192.168.0.0/16 masquerade
                 }}
             }}
         """)
+
+    def _translate(self, directory, device, prefix, pool, fixed=()):
+        configuration = directory / f"tayga{self.suffix}-{device}.conf"
+        configuration.write_text(
+            f"tun-device {device}\nipv4-addr 192.168.{pool}.1\nprefix {prefix}\ndynamic-pool 192.168.{pool}.0/24\n"
+            + "".join(f"map {ipv4} {ipv6}\n" for ipv4, ipv6 in fixed))
+        with open(directory / f"tayga{self.suffix}-{device}.log", "w") as log:
+            command = ["tayga", "--nodetach", "--config", configuration]
+            self._processes.append(self.nat64.popen(command, stdout=log, stderr=log))
+
+    def add_nat64(self, directory, device, prefix, pool, fixed=()):
+        """One more NAT64 beside the first, for another prefix, with the third octet of its pool; `fixed` are pairs (IPv4,
+        IPv6) that keep together. Answers go to it for its pool only: see `answer_by`."""
+        self.nat64.ip(f"""
+            tuntap add {device} mode tun
+            link set {device} up
+            route add {prefix} dev {device}
+            route add 192.168.{pool}.0/24 dev {device}
+        """)
+        self._translate(directory, device, prefix, pool, fixed)
+
+    def answer_by(self, device, address):
+        """From now on that NAT64 translates what comes for an IPv4 address of the pools."""
+        self.nat64.ip(f"route replace {address}/32 dev {device}")
 
     def attach_router(self, switch, namespace):
         """Joins a further router (an empty namespace) to the site's link and core; silent until it is told to

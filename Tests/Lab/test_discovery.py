@@ -89,10 +89,12 @@ def test_a_hook_tells_a_resolver_that_no_router_does(silent):
 
 
 @pytest.mark.parametrize("length", sorted(network.PREF64_BY_LENGTH))
-def test_prefixes_of_every_length_are_found_by_dns(silent, length):
-    prefix = network.PREF64_BY_LENGTH[length]
-    with serve(silent, prefixes=[prefix]):
-        assert silent.agent().wait_for("on")["pref64"] == prefix
+def test_prefixes_of_every_length_are_found_by_dns_and_work(length):
+    with Lab(pref64=network.PREF64_BY_LENGTH[length], advertise=False) as made:
+        made.start_dns64()
+        entry = made.agent().wait_for("on")
+        assert (entry["pref64"], entry["pref64Source"]) == (made.site.pref64, "resolver")
+        assert ping(made)
 
 
 def test_a_resolver_that_cuts_its_answers_is_asked_by_tcp(silent):

@@ -1,10 +1,17 @@
 """clat-agent doctor: each link of the chain is broken in turn, and it must say which."""
 
 import json
+import os
+import re
+import sys
 
 import pytest
 
 import agent
+import namespace
+import probe
+import ra
+import test_clatd
 from lab import Lab
 from namespace import wait_until
 
@@ -30,10 +37,10 @@ def nft(namespace, *chains):
                     for number, chain in enumerate(chains)]
 
 
-def doctor(lab, running, *words):
-    """What is broken or worth a note, by link, and the exit status."""
-    command = [agent.binary(), "doctor", "--json", "--target", lab.SERVER, "--runtime-dir", running.runtime_directory, *words]
-    result = lab.laptop.run(command)
+def doctor(lab, running, *words, target=Lab.SERVER, wrapper=()):
+    """What is broken or worth a note, by link, all findings, and the exit status."""
+    command = [*wrapper, agent.binary(), "doctor", "--json", "--runtime-dir", running.runtime_directory, *words]
+    result = lab.laptop.run(command + (["--target", target] if target else []))
     findings = [json.loads(line) for line in result.stdout.splitlines()]
     assert all(f.get("remedy") for f in findings if f["verdict"] == "broken"), "every fault has a remedy"
     return {f["link"]: f for f in findings if f["verdict"] != "good"}, {f["link"]: f for f in findings}, result.returncode
@@ -42,6 +49,7 @@ def doctor(lab, running, *words):
 @pytest.fixture(scope="module")
 def served():
     with Lab() as lab:
+        lab.start_dns64()
         running = lab.agent()
         running.wait_for("on")
         yield lab, running
@@ -50,7 +58,12 @@ def served():
 def test_all_is_well(served):
     lab, running = served
     faults, findings, status = doctor(lab, running)
-    assert status == 0 and not {link for link, f in faults.items() if f["verdict"] == "broken"}
+    assert status == 0 and not faults, faults
+    assert "fe80::1 answers after" in findings["routers"]["evidence"]
+    assert f"announces PREF64 {lab.site.pref64}" in findings["routers"]["evidence"]
+    assert f"ms: {lab.site.pref64}, for" in findings["DNS"]["evidence"]
+    assert "fe80::1 finds the CLAT at 2001:db8:1:" in findings["neighbour"]["evidence"]
+    assert re.search(" is (preferred|optimistic), carried by (ipvlan|macvlan)", findings["address"]["evidence"])
     assert "answers through the NAT64 after" in findings["reachability"]["evidence"]
     assert "packets of 1480 octets pass" in findings["MTU"]["evidence"]
     assert findings["route"]["evidence"].startswith("IPv4 goes out of clat-eth0")
@@ -58,11 +71,71 @@ def test_all_is_well(served):
     assert "ok    reachability:" in text.stdout and all(len(line) <= 80 for line in text.stdout.splitlines())
 
 
+def test_without_a_target_nobody_on_the_internet_is_asked(served):
+    lab, running = served
+    before = running.interface()["counters"]["packets-out"]
+    faults, findings, status = doctor(lab, running, target=None)
+    assert status == 0 and "--target ADDRESS" in faults["reachability"]["remedy"] and "MTU" not in findings
+    assert findings["route"]["verdict"] == "good"
+    assert running.interface()["counters"]["packets-out"] == before
+
+
+def test_the_configured_address_is_asked(lab):
+    file = lab.directory / "config.toml"
+    file.write_text(f'check-address = "{lab.SERVERS[1]}"\n')
+    running = lab.agent("--config", file)
+    running.wait_for("on")
+    _, findings, _ = doctor(lab, running, "--config", file, target=None)
+    assert f"{lab.SERVERS[1]} answers through the NAT64" in findings["reachability"]["evidence"]
+    assert findings["configuration"]["verdict"] == "good"
+    file.write_text("mtu = 12\n")
+    faults, _, status = doctor(lab, running, "--config", file, target=None)
+    assert status == 1 and faults["configuration"]["evidence"].startswith(f"{file}:1: mtu: ")
+    assert "clat-agent config check" in faults["configuration"]["remedy"]
+
+
 def test_no_agent(served, tmp_path):
     lab, running = served
     result = lab.laptop.run([agent.binary(), "doctor", "--runtime-dir", tmp_path])
     assert result.returncode == 1 and "BROKEN  agent: no clat-agent is running here" in result.stdout
-    assert "systemctl start clat-agent" in result.stdout
+    assert "systemctl start clat-agent" in result.stdout and "capabilities" not in result.stdout
+    # As in a container.
+    result = lab.laptop.run(["setpriv", "--bounding-set=-sys_admin", agent.binary(), "doctor", "--runtime-dir", tmp_path])
+    assert "BROKEN  capabilities: the process lacks CAP_SYS_ADMIN" in result.stdout
+
+
+# The TUN device as a container has it that was not given it, and as one whose user may not use it.
+NO_TUN = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs none /dev/net && exec "$@"', "sh"]
+FORBIDDEN_TUN = ["unshare", "-m", "sh", "-c", "mount -t tmpfs none /dev/net && mknod -m 0 /dev/net/tun c 10 200 && "
+                 'exec setpriv --bounding-set=-dac_override "$@"', "sh"]
+
+
+def test_no_tun_device(served, tmp_path):
+    lab, running = served
+    faults, _, status = doctor(lab, running, wrapper=NO_TUN)
+    assert status == 1 and "modprobe tun" in faults["kernel"]["evidence"]
+    alone = lab.laptop.run([*NO_TUN, agent.binary(), "run", "--runtime-dir", tmp_path])
+    assert alone.returncode == 69 and "modprobe tun" in alone.stderr
+
+
+@pytest.mark.skipif(namespace.in_user_namespace(), reason="a user namespace makes no device files")
+def test_a_tun_device_that_may_not_be_used(served, tmp_path):
+    lab, running = served
+    faults, _, status = doctor(lab, running, wrapper=FORBIDDEN_TUN)
+    evidence = faults["kernel"]["evidence"]
+    assert status == 1 and "Permission denied" in evidence and "modprobe" not in evidence and "chmod" in evidence
+    alone = lab.laptop.run([*FORBIDDEN_TUN, agent.binary(), "run", "--runtime-dir", tmp_path])
+    assert alone.returncode == 77 and "the process may not use the TUN device" in alone.stderr
+
+
+@pytest.mark.skipif(namespace.in_user_namespace(), reason="a user namespace that knows one user has no other")
+def test_what_an_ordinary_user_is_told(served):
+    lab, running = served
+    os.chmod(lab.directory, 0o755)
+    faults, findings, status = doctor(
+        lab, running, wrapper=["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"])
+    assert status == 0 and "root" in faults["routers"]["remedy"] and "root" in faults["reachability"]["remedy"]
+    assert findings["route"]["verdict"] == "good"
 
 
 def test_an_interface_that_is_not_there(served):
@@ -84,9 +157,34 @@ def test_a_vpn_in_the_way(served):
     lab.laptop.ip("link add vpn0 type veth peer name vpn1\nlink set vpn0 up\nlink set vpn1 up\naddr add 10.8.0.2/24 dev vpn0\nroute add 0.0.0.0/1 dev vpn0\n"
                   "route add 128.0.0.0/1 dev vpn0")
     faults, findings, status = doctor(lab, running)
-    assert "goes out of vpn0, which wins over clat-eth0" in faults["route"]["evidence"] and status == 0
+    assert "goes out of vpn0 (veth), which wins over clat-eth0" in faults["route"]["evidence"] and status == 0
     assert findings["reachability"]["verdict"] == "good", "the CLAT itself works"
     lab.laptop.ip("link del vpn0")
+
+
+def test_a_bridge_in_the_way_and_routes_that_refuse(served):
+    lab, running = served
+    lab.laptop.ip("link add docker0 up type bridge\naddr add 172.17.0.1/16 dev docker0\nroute add 198.51.100.0/24 dev docker0")
+    faults, _, _ = doctor(lab, running)
+    assert "goes out of docker0 (a bridge, as of Docker or of virtual machines)" in faults["route"]["evidence"]
+    lab.laptop.ip("link del docker0\nroute add prohibit 198.51.100.0/24")
+    faults, _, status = doctor(lab, running)
+    assert status == 1 and "the host refuses IPv4" in faults["route"]["evidence"]
+    lab.laptop.ip("route del prohibit 198.51.100.0/24\nrule add from all unreachable priority 9")
+    faults, _, status = doctor(lab, running)
+    assert status == 1 and "no IPv4 route" in faults["route"]["evidence"] and "clat-agent renew" in faults["route"]["remedy"]
+    lab.laptop.ip("rule del priority 9")
+
+
+def test_a_host_that_forwards(served):
+    lab, running = served
+    lab.laptop.sysctl(ipv6__conf__eth0__forwarding=1)
+    faults, _, status = doctor(lab, running)
+    assert status == 1 and faults["forwarding"]["remedy"] == "sysctl -w net.ipv6.conf.eth0.accept_ra=2"
+    lab.laptop.sysctl(ipv6__conf__eth0__accept_ra=2)
+    faults, _, status = doctor(lab, running)
+    assert status == 0 and "forwarding" not in faults
+    lab.laptop.sysctl(ipv6__conf__eth0__forwarding=0, ipv6__conf__eth0__accept_ra=1)
 
 
 def test_another_clat(served):
@@ -95,6 +193,25 @@ def test_another_clat(served):
     faults, _, _ = doctor(lab, running)
     assert "192.0.0.2" in faults["competitors"]["evidence"] and "is on clat" in faults["competitors"]["evidence"]
     lab.laptop.ip("link del clat")
+    # Another program, and what one has left.
+    script = lab.directory / "clatd"
+    script.write_text(f"#!{sys.executable}\nimport time\nprint(1, flush=True)\ntime.sleep(100)\n")
+    script.chmod(0o755)
+    with lab.laptop.popen([script], stdout=-1) as other:
+        other.stdout.readline()
+        faults, _, _ = doctor(lab, running)
+        assert faults["competitors"]["evidence"] == "running besides: clatd"
+        other.kill()
+
+
+def test_what_a_clatd_has_left(lab):
+    test_clatd.clatd(lab)
+    running = lab.agent()
+    wait_until(lambda: running.interface(), what="status")
+    command = [agent.binary(), "doctor", "--runtime-dir", running.runtime_directory]
+    said = " ".join(lab.laptop.run(command).stdout.split())
+    assert "a clatd that was killed has left the TUN device clat with 192.0.0.1" in said
+    assert "-> clat-agent cleanup --clatd shows all of it" in said
 
 
 def test_a_black_hole_for_large_packets(served):
@@ -112,6 +229,38 @@ def test_a_black_hole_for_large_packets(served):
     faults, findings, status = doctor(lab, running)
     assert status == 0 and "and says so" in findings["MTU"]["evidence"]
     lab.site.set_mtu(1500)
+
+
+def test_resolvers_that_do_not_answer_and_prefixes_that_differ(served):
+    lab, running = served
+    router = lab.site.router
+    router.advertiser.advertise(router.advertisement(
+        [lab.site.pref64, "2001:db8:99::/96"], extra=[ra.rdnss(["2001:db8:1::dead"])]))
+    faults, findings, status = doctor(lab, running)
+    assert status == 0 and re.fullmatch("2001:db8:1::dead (does not answer|cannot be reached)", faults["DNS"]["evidence"])
+    assert f"2001:db8:64::/96, 2001:db8:99::/96" in faults["prefixes"]["evidence"]
+    router.advertiser.advertise(router.advertisement([lab.site.pref64]))
+    mend = nft(router.namespace, "inet input udp dport 53 drop")
+    faults, _, status = doctor(lab, running)
+    assert status == 1 and faults["DNS"]["verdict"] == "broken" and "no resolver of this link is of use: 2001:db8:1::53 does not answer" in faults["DNS"]["evidence"]
+    mend()
+
+
+def test_routers_that_are_silent(served):
+    lab, running = served
+    mend = nft(lab.site.router.namespace, "netdev ingress device lan icmpv6 type nd-router-solicit drop")
+    faults, findings, status = doctor(lab, running)
+    assert status == 0 and "lives on what was announced before" in faults["routers"]["evidence"]
+    assert findings["reachability"]["verdict"] == "good"
+    mend()
+
+
+def test_an_address_that_refuses(served):
+    lab, running = served
+    mend = nft(lab.internet, f"inet input ip daddr {lab.SERVERS[1]} reject with icmp type host-prohibited")
+    faults, _, status = doctor(lab, running, target=lab.SERVERS[1])
+    assert status == 1 and "cannot be reached (ICMP type 3, code 10)" in faults["reachability"]["evidence"]
+    mend()
 
 
 def test_a_silent_nat64(served):
@@ -145,8 +294,9 @@ def test_a_router_that_refuses_a_second_address(lab):
     address = running.wait_for("on")["ipv6Address"]
     nft(lab.site.router.namespace, f"netdev ingress device lan ip6 saddr {address} drop")
     faults, _, status = doctor(lab, running)
-    # The router answers the CLAT's link-local address, and nothing else: what is told names the address.
-    assert status == 1 and address in faults["NAT64"]["remedy"]
+    # The router answers the CLAT's link-local address, and nothing else.
+    assert status == 1 and f"and not {address}" in faults["neighbour"]["evidence"] and "NAT64" not in faults
+    assert "limits of addresses per host" in faults["neighbour"]["remedy"]
 
 
 def test_a_router_that_refuses_all_of_the_clat(lab):
@@ -154,4 +304,21 @@ def test_a_router_that_refuses_all_of_the_clat(lab):
     running.wait_for("on")
     nft(lab.site.router.namespace, "netdev ingress device lan icmpv6 type echo-request drop")
     faults, _, status = doctor(lab, running)
-    assert status == 1 and "fe80::1 does not answer" in faults["router"]["evidence"]
+    assert status == 1 and "the router answers no echo request" in faults["router"]["evidence"]
+
+
+def test_without_ebpf_it_says_so(lab):
+    running = lab.agent(datapath="routes")
+    running.wait_for("on")
+    faults, findings, _ = doctor(lab, running)
+    assert "steered by routes and rules, as" in faults["data path"]["evidence"] and findings["reachability"]["verdict"] == "good"
+
+
+def test_an_address_that_others_have(lab):
+    neighbour = lab.add_host("owner")
+    with probe.Defender(neighbour, "eth0", lab.site.lan):
+        running = lab.agent("--no-optimistic-dad")
+        wait_until(lambda: (running.interface() or {"reason": {"code": ""}})["reason"]["code"] == "address-duplicate",
+                   timeout=30, what="a duplicate")
+        faults, _, status = doctor(lab, running)
+    assert status == 1 and "already use" in faults["eth0"]["evidence"] and "clat-agent renew eth0" in faults["eth0"]["remedy"]

@@ -157,13 +157,16 @@ def test_a_configuration_is_checked_obeyed_and_read_anew(lab):
     status = running.wait_for("on")
     assert (status["mtu"], status["ipv4Address"]) == (1380, "192.0.0.5")
 
-    file.write_text('log-level = "debug"\n[[interface]]\nname = "eth0"\nmetric = 77\n')
+    file.write_text('log-level = "debug"\ndatapath = "userspace"\n[[interface]]\nname = "eth0"\nmetric = 77\n')
     running.process.send_signal(signal.SIGHUP)
     namespace.wait_until(lambda: running.interface()["metric"] == 77, what="the new metric")
     route = lab.laptop.run(["ip", "-4", "-j", "route", "show", "default"], check=True).stdout
     # "auto" again leaves an address alone that already stands.
     assert [(entry["metric"], entry["prefsrc"]) for entry in json.loads(route)] == [(77, "192.0.0.5")]
     assert "log-level: was info, is debug" in running.log
+    # What cannot change is named.
+    assert "datapath: was auto, is userspace; a CLAT that stands is not changed by this" in running.log
+    assert "ipv4-address: was 192.0.0.5, is auto" in running.log
     assert "1 received" in lab.laptop.run(["ping", "-c1", "-W5", lab.SERVER]).stdout
 
     file.write_text("nonsense")
@@ -178,9 +181,9 @@ def matches(schema, value, where="status"):
     known = {"$schema", "title", "description", "type", "required", "additionalProperties", "properties", "items", "enum",
              "minimum"}
     assert set(schema) <= known, where
-    kinds = {"object": dict, "array": list, "string": str, "integer": int}
+    kinds = {"object": dict, "array": list, "string": str, "integer": int, "boolean": bool}
     if "type" in schema:
-        assert isinstance(value, kinds[schema["type"]]) and not isinstance(value, bool), where
+        assert isinstance(value, kinds[schema["type"]]) and isinstance(value, bool) == (schema["type"] == "boolean"), where
     assert value in schema.get("enum", [value]), where
     assert not isinstance(value, int) or value >= schema.get("minimum", value), where
     if isinstance(value, list):
@@ -201,7 +204,7 @@ def test_the_json_is_what_its_schema_says(served):
     matches(schema, status)
     entry = schema["properties"]["interfaces"]["items"]["properties"]
     missing = set(entry) - set(status["interfaces"][0])
-    assert missing <= {"uplinkNote", "pref64Resolver", "path"}, "where IPv4 is on, all else is there"
+    assert missing <= {"uplinkNote", "pref64Resolver", "path", "checkAddress"}, "where IPv4 is on, all else is there"
 
 
 def test_status_for_people_bars_and_scripts(served):
@@ -212,6 +215,12 @@ def test_status_for_people_bars_and_scripts(served):
     assert all(len(line) <= 80 for line in text.splitlines())
     unknown = command(lab, running, "status", "eth9")
     assert unknown.returncode == 2 and "it knows: eth0" in unknown.stderr
+    # For what starts a DHCPv4 client: an exit status and no words.
+    capable = command(lab, running, "status", "eth0", "--ipv6-only-capable")
+    assert (capable.returncode, capable.stdout, capable.stderr) == (0, "", "")
+    assert command(lab, running, "status", "--ipv6-only-capable").returncode == 64
+    nobody = lab.laptop.run([agent.binary(), "status", "--runtime-dir", "/nonexistent"])
+    assert nobody.returncode == 2 and "no clat-agent is running here" in nobody.stderr and nobody.stdout == ""
     # On a terminal there are colours, unless NO_COLOR says otherwise; --watch draws again and again.
     def on_a_terminal(*words, environment=None):
         ours, theirs = os.openpty()
@@ -227,7 +236,11 @@ def test_status_for_people_bars_and_scripts(served):
         return output
     assert b"\033[1;32meth0\033[0m: IPv4" in on_a_terminal()
     assert b"\033" not in on_a_terminal(environment={"NO_COLOR": "1"})
-    assert on_a_terminal("--watch").count(b"\033[H") >= 2
+    watched = on_a_terminal("--watch")
+    assert watched.count(b"\033[H") >= 2
+    # Each drawing begins at the top, erases what is left of every line, and then what is left below.
+    drawing = watched.split(b"\033[H")[1].replace(b"\r\n", b"\n")
+    assert drawing.endswith(b"\033[J\n") and all(line.endswith(b"\033[K") for line in drawing.split(b"\n")[:-2]), drawing
 
 
 def test_metrics_go_to_prometheus(served):
@@ -252,6 +265,9 @@ def test_disable_and_enable(lab):
     running.wait_for("on")
     command(lab, running, "disable", "eth0", check=True)
     off = running.wait_for("off")
+    assert command(lab, running, "status", "eth0", "--ipv6-only-capable").returncode == 1
+    assert command(lab, running, "status").returncode == 1
+    assert command(lab, running, "status", "--short").stdout == "eth0 off (disabled)\n"
     assert off["reason"]["code"] == "disabled" and "clat-agent enable" in off["reason"]["sentence"]
     assert lab.laptop.run(["ip", "-4", "route"]).stdout == ""
     command(lab, running, "enable", "eth0", check=True)

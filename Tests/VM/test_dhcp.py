@@ -3,13 +3,14 @@
 dnsmasq is the server, on the lab's router; the network is IPv6-mostly. The clients are real and ask for the option.
 """
 
+import contextlib
 import pathlib
 import subprocess
 import time
 
 import pytest
 
-import guest
+from agent import binary
 from manager import UPLINK, lab, start_agent, works  # noqa: F401: a fixture
 from namespace import wait_until
 
@@ -44,44 +45,76 @@ def server(lab, request):
 
 
 @pytest.fixture
+def agent(lab, server):
+    """An agent that carries IPv4 already: by then no client has begun."""
+    lab.laptop.ip(f"link set {UPLINK} up")
+    started = start_agent(lab)
+    try:
+        started.wait_for("on", UPLINK, timeout=40)
+        yield started
+    finally:
+        print(started.log)
+        assert started.stop() == 0
+
+
+@contextlib.contextmanager
 def client(lab):
-    """dhcpcd on the uplink, which asks for the option."""
-    pathlib.Path("/run/dhcpcd.conf").write_text(
-        "denyinterfaces clat-*\nslaac hwaddr\nnodev\nnoipv4ll\noption ipv6_only_preferred\n")
+    """dhcpcd on the uplink. It asks for the option where the agent says that a CLAT works, as docs/dhcpcd.md has it."""
+    capable = lab.laptop.run([binary(), "status", UPLINK, "--ipv6-only-capable"])
+    assert capable.returncode in (0, 1), capable.stderr
+    options = ["-o", "ipv6_only_preferred"] if capable.returncode == 0 else []
+    pathlib.Path("/run/dhcpcd.conf").write_text("denyinterfaces clat-*\nslaac hwaddr\nnodev\nnoipv4ll\n")
     pathlib.Path(f"/var/lib/dhcpcd/{UPLINK}.lease").unlink(missing_ok=True)
     with open("/run/dhcpcd.log", "w+") as log:
         process = subprocess.Popen(
-            ["dhcpcd", "-d", "-B", "-f", "/run/dhcpcd.conf", UPLINK], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        yield process
-        process.terminate()
-        process.wait(20)
-        log.seek(0)
-        print(log.read()[-5000:])
+            ["dhcpcd", "-d", "-B", "-f", "/run/dhcpcd.conf", *options, UPLINK], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        try:
+            yield
+        finally:
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            log.seek(0)
+            print(log.read()[-5000:])
 
 
 def native(lab):
     return "10.64.0." in lab.laptop.run(["ip", "-4", "address", "show", "dev", UPLINK], check=True).stdout
 
 
-@pytest.mark.parametrize("server", [False], indirect=True)
-def test_a_lease_makes_the_clat_stand_down_and_its_end_brings_it_back(lab, server, client):
-    agent = start_agent(lab)
-    wait_until(lambda: native(lab), timeout=40, what="a lease")
-    assert agent.wait_for("off", UPLINK)["reason"]["code"] == "native-ipv4"
+def let_go(lab):
+    """The lease ends, and with it its address."""
     lab.laptop.run(["dhcpcd", "-f", "/run/dhcpcd.conf", "-4", "-k", UPLINK])
     lab.laptop.run(["ip", "-4", "address", "flush", "dev", UPLINK])
-    agent.wait_for("on", UPLINK, timeout=60)
-    assert works(lab)
-    assert agent.stop() == 0, agent.log
+
+
+@pytest.mark.parametrize("server", [False], indirect=True)
+def test_a_lease_makes_the_clat_stand_down_and_its_end_brings_it_back(lab, agent):
+    with client(lab):
+        wait_until(lambda: native(lab), timeout=40, what="a lease")
+        entry = agent.wait_for("off", UPLINK)
+        assert entry["reason"]["code"] == "native-ipv4" and entry["ipv6OnlyCapable"]
+        let_go(lab)
+        agent.wait_for("on", UPLINK, timeout=60)
+        assert works(lab)
 
 
 @pytest.mark.parametrize("server", [True], indirect=True)
-def test_with_option_108_there_is_no_lease_and_the_clat_works(lab, server, client):
-    agent = start_agent(lab)
-    agent.wait_for("on", UPLINK, timeout=40)
-    time.sleep(15)
-    assert "DHCPDISCOVER" in pathlib.Path("/run/dnsmasq.log").read_text()
-    assert not native(lab)
-    assert works(lab)
-    assert agent.interface(UPLINK)["state"] == "on"
-    assert agent.stop() == 0, agent.log
+def test_with_option_108_there_is_no_lease_and_the_clat_works(lab, agent):
+    with client(lab):
+        time.sleep(15)
+        assert "DHCPDISCOVER" in pathlib.Path("/run/dnsmasq.log").read_text()
+        assert not native(lab)
+        assert works(lab)
+        assert agent.interface(UPLINK)["state"] == "on"
+
+
+@pytest.mark.parametrize("server", [True], indirect=True)
+def test_where_no_clat_works_the_client_does_not_ask_and_has_its_lease(lab, agent):
+    lab.laptop.run([binary(), "disable", UPLINK], check=True)
+    with client(lab):
+        wait_until(lambda: native(lab), timeout=40, what="a lease")
+        let_go(lab)

@@ -13,6 +13,7 @@ from flows import Transfer
 from lab import Lab
 from namespace import wait_until
 from probe import Outage
+from test_trust import KEPT, capabilities, threads
 
 pytestmark = pytest.mark.agent
 UNIT = pathlib.Path("/run/systemd/system/clat-agent.service")
@@ -69,6 +70,32 @@ def test_it_serves_tells_systemd_reloads_and_stops(service):
     systemctl("stop", "clat-agent")
     wait_until(lambda: lab.laptop.run(["ip", "-4", "route"]).stdout == "", what="no route")
     assert systemctl("show", "-P", "Result", "clat-agent").strip() == "success"
+
+
+def test_the_unit_takes_away_what_it_can(service):
+    """The agent works with all that the unit takes away, and it is taken away."""
+    lab = service
+    systemctl("start", "clat-agent")
+    entry = wait_until(lambda: next((entry for entry in status(lab) if entry["state"] == "on"), None), timeout=60, what="IPv4")
+    assert entry["datapath"]["kind"] == "kernel" and "no filter" not in entry["datapath"]["detail"], entry["datapath"]
+    process = systemctl("show", "-P", "MainPID", "clat-agent").strip()
+    for thread in threads(process):
+        print(thread["Name"], thread["CapEff"], thread["CapBnd"], thread["CapAmb"], thread["NoNewPrivs"], thread["Seccomp"])
+        assert capabilities(thread) == (0 if thread["Name"] == "clat-packets" else KEPT)
+        assert thread["NoNewPrivs"] == "1" and thread["Seccomp"] == "2" and int(thread["CapBnd"], 16) == KEPT
+    # The sysctls of its own namespace it has set; those of the kernel it cannot.
+    command = [binary(), "exec", "eth0", "--", "cat", "/proc/sys/net/ipv6/conf/default/accept_ra"]
+    assert lab.laptop.run(command, check=True).stdout.strip() == "0"
+    enter = ["nsenter", "-m", "-t", process]
+    for path in ("/proc/sys/kernel/core_pattern", "/proc/sys/vm/swappiness", "/sys/kernel/mm/ksm/run", "/etc/hostname"):
+        refused = subprocess.run([*enter, "sh", "-c", f"echo 1 > {path}"], capture_output=True, text=True)
+        assert refused.returncode and "Read-only file system" in refused.stderr, (path, refused.stderr)
+    devices = set(subprocess.run([*enter, "ls", "/dev"], capture_output=True, text=True, check=True).stdout.split())
+    assert "net" in devices and not {"mem", "kmsg", "vda", "ttyS0", "bpf"} & devices, devices
+    judged = subprocess.run(
+        ["systemd-analyze", "security", "--threshold=30", "--no-pager", "clat-agent"], capture_output=True, text=True)
+    print(judged.stdout.splitlines()[-1])
+    assert judged.returncode == 0, judged.stdout
 
 
 def test_it_comes_back_after_a_crash(service):

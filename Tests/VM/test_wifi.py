@@ -32,15 +32,20 @@ class AccessPoint:
             f"interface={self.interface}", f"bridge=lan{site.suffix}", f"ssid={name}", f"channel={channel}", "hw_mode=g", "wpa=2",
             "wpa_key_mgmt=WPA-PSK", "rsn_pairwise=CCMP", f"wpa_passphrase={SECRET}", ""]))
         log = open(lab.directory / f"hostapd-{number}.log", "w+")
-        lab.switch.popen(["hostapd", path], stdout=log, stderr=log)
+        self._process = lab.switch.popen(["hostapd", path], stdout=log, stderr=log)
         wait_until(lambda: f"{self.interface}: AP-ENABLED" in (log.seek(0) or log.read()), 20, what=f"hostapd for {name}")
         self.address = guest.link(lab.switch, self.interface)["address"]
+
+    def close(self):
+        """The access point goes."""
+        self._process.terminate()
+        self._process.wait(20)
 
 
 @pytest.fixture(scope="module")
 def air():
     """Two access points of one operator's network name, and one of each's own; all but wpa_supplicant in place."""
-    guest.run("modprobe", "mac80211_hwsim", "radios=3")
+    guest.run("modprobe", "mac80211_hwsim", "radios=4")
     with Lab() as lab:
         other = lab.add_site()
         guest.run("iw", "phy", "phy2", "set", "netns", "name", lab.laptop.name)
@@ -71,11 +76,11 @@ def station(air):
 
 class Station:
     def __init__(self, air, control):
-        self.air, self._control = air, control
+        self.air, self.control = air, control
 
     def tell(self, *words):
         """A word to wpa_supplicant."""
-        said = self.air.laptop.run(["wpa_cli", "-p", self._control, "-i", STATION, *words], check=True).stdout
+        said = self.air.laptop.run(["wpa_cli", "-p", self.control, "-i", STATION, *words], check=True).stdout
         assert "FAIL" not in said, said
         return said
 
@@ -93,8 +98,8 @@ def works(lab, count=2):
     return f" {count} received" in ping.stdout
 
 
-def start(air):
-    return air.lab.agent(interfaces=(STATION,), wrapper=OWN_SYSFS)
+def start(air, *arguments):
+    return air.lab.agent(*arguments, interfaces=(STATION,), wrapper=OWN_SYSFS)
 
 
 def test_ipv4_works_over_an_ipvlan(air, station):
@@ -138,6 +143,42 @@ def test_another_network_brings_another_prefix_and_pref64(air, station):
                       and entry, timeout=40, what="the first network's PREF64")
     assert back["ipv6Address"] == first["ipv6Address"], "the same network gives the same address"
     assert works(air.lab)
+    assert agent.stop() == 0, agent.log
+
+
+def test_roaming_to_another_network_of_the_same_name(air, station):
+    """A second access point of the first one's name that leads elsewhere. The station does not disconnect; it roams."""
+    agent = start(air, "--log-level", "debug")
+    first = agent.wait_for("on", interface=STATION, timeout=40)
+    assert "has associated" not in agent.log
+    twin = AccessPoint(air.lab, 3, air.home.name, 11, air.other)
+    try:
+        def is_seen():
+            air.laptop.run(["wpa_cli", "-p", station.control, "-i", STATION, "scan", f"freq={twin.frequency}"])
+            time.sleep(1)
+            return twin.address in station.tell("scan_results")
+        wait_until(is_seen, 30, what="the other access point")
+        station.tell("roam", twin.address)
+        wait_until(lambda: f"bssid={twin.address}" in (said := station.tell("status")) and "wpa_state=COMPLETED" in said,
+                   30, interval=0.2, what="the other access point's association")
+        begun = time.monotonic()
+
+        def arrived():
+            entry = agent.interface(STATION)
+            return entry if entry and entry["state"] == "on" and entry["pref64"] == air.other.pref64 else None
+        second = wait_until(arrived, timeout=40, what="the other network's PREF64")
+        print(f"IPv4 by the other network {time.monotonic() - begun:.1f} s after the association")
+        assert second["ipv6Address"].startswith(str(air.other.lan.network_address).rstrip(":"))
+        assert second["ipv6Address"] != first["ipv6Address"]
+        # hwsim loses carrier for a moment and tells so. Hardware that roams by itself does not; then it is by this that we know.
+        assert f"{STATION}: the station has associated with an access point" in agent.log
+        wait_until(lambda: works(air.lab), timeout=20, what="IPv4")
+    finally:
+        twin.close()
+    # And back, as the second access point is no more.
+    wait_until(lambda: (entry := agent.interface(STATION)) and entry["state"] == "on"
+               and entry["pref64"] == air.lab.site.pref64, timeout=60, what="the first network's PREF64")
+    wait_until(lambda: works(air.lab), timeout=20, what="IPv4")
     assert agent.stop() == 0, agent.log
 
 

@@ -21,21 +21,16 @@ public struct PacketTap: ~Copyable {
 
     /// Begins. Needs CAP_NET_RAW there.
     public init(interface: String) throws(SystemError) {
-        let everything = UInt16(ETH_P_ALL).bigEndian
         // No frame comes before the socket is bound: protocol 0 is none.
-        let kind = CInt(SOCK_RAW.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue)
-        let socket = OwnedDescriptor(
-            adopting: try retrying("open a packet socket") { Glibc.socket(AF_PACKET, kind, 0) })
+        let socket = try OwnedDescriptor(socket: AF_PACKET, .raw, named: "a packet socket")
         let index = if_nametoindex(interface)
         guard index != 0 else { throw .last("find the interface \(interface)") }
-        var on: CInt = 1
-        setsockopt(
-            socket.rawValue, SOL_SOCKET, CInt(CLAT_SO_TIMESTAMPNS), &on, socklen_t(MemoryLayout<CInt>.size))
-        var room: CInt = 16 << 20
-        setsockopt(socket.rawValue, SOL_SOCKET, SO_RCVBUFFORCE, &room, socklen_t(MemoryLayout<CInt>.size))
+        try socket.set(SOL_SOCKET, CInt(CLAT_SO_TIMESTAMPNS), CInt(1), "SO_TIMESTAMPNS")
+        // As large as may be; a small one only loses frames, which is told.
+        try? socket.set(SOL_SOCKET, SO_RCVBUFFORCE, CInt(16 << 20), "SO_RCVBUFFORCE")
         var address = sockaddr_ll()
         address.sll_family = UInt16(AF_PACKET)
-        address.sll_protocol = everything
+        address.sll_protocol = UInt16(ETH_P_ALL).bigEndian
         address.sll_ifindex = CInt(index)
         let descriptor = socket.rawValue
         try retrying("bind a packet socket to \(interface)") {
@@ -55,30 +50,11 @@ public struct PacketTap: ~Copyable {
     /// The next frame; nil where none waits.
     public mutating func next() throws(SystemError) -> Frame? {
         var source = sockaddr_ll()
-        var control = [8 of UInt64](repeating: 0)
         var time = timespec()
-        let fd = socket.rawValue
         let count = buffer.withUnsafeMutableBytes { bytes in
-            withUnsafeMutablePointer(to: &source) { source in
-                withUnsafeMutableBytes(of: &control) { control in
-                    var vector = iovec(iov_base: bytes.baseAddress, iov_len: bytes.count)
-                    return withUnsafeMutablePointer(to: &vector) { vector in
-                        var header = msghdr()
-                        header.msg_name = UnsafeMutableRawPointer(source)
-                        header.msg_namelen = socklen_t(MemoryLayout<sockaddr_ll>.size)
-                        header.msg_iov = vector
-                        header.msg_iovlen = 1
-                        header.msg_control = control.baseAddress
-                        header.msg_controllen = control.count
-                        let count = recvmsg(fd, &header, CInt(MSG_TRUNC))
-                        if count >= 0, let entry = clat_cmsg_first(&header), entry.pointee.cmsg_level == SOL_SOCKET,
-                            entry.pointee.cmsg_type == CInt(CLAT_SO_TIMESTAMPNS)
-                        {
-                            time = clat_cmsg_data(entry).loadUnaligned(as: timespec.self)
-                        }
-                        return count
-                    }
-                }
+            socket.receive(into: bytes, from: &source, flags: CInt(MSG_TRUNC)) { data in
+                guard data.level == SOL_SOCKET, data.type == CInt(CLAT_SO_TIMESTAMPNS) else { return }
+                time = data.load(as: timespec.self) ?? time
             }
         }
         guard count >= 0 else {

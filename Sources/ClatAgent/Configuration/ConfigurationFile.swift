@@ -6,6 +6,9 @@ public enum ConfigurationFile {
     /// Where it is, unless told otherwise; that it is absent is no error.
     public static let standard = "/etc/clat-agent/config.toml"
 
+    /// More octets are no configuration.
+    private static let limit = 1 << 20
+
     /// All that is wrong with a file.
     public struct Problems: Error, CustomStringConvertible {
         /// One sentence each, in the order of the file: `FILE:LINE: KEY: what is wrong; allowed: ...`.
@@ -20,7 +23,8 @@ public enum ConfigurationFile {
     public static func read(_ path: String) throws(Problems) -> Configuration? {
         let octets: [UInt8]
         do throws(SystemError) {
-            octets = try contents(path)
+            octets = try readFile(path, limit: limit + 1)
+            if octets.count > limit { throw SystemError(call: path, code: EFBIG) }
         } catch {
             if error.code == ENOENT { return nil }
             throw Problems(lines: ["\(path): it cannot be read: \(SystemError.text(of: error.code))"])
@@ -47,17 +51,5 @@ public enum ConfigurationFile {
                 })
         }
         return reader.configuration
-    }
-
-    private static func contents(_ path: String) throws(SystemError) -> [UInt8] {
-        let file = try OwnedDescriptor(opening: path, O_RDONLY)
-        var all: [UInt8] = []
-        var chunk = [UInt8](repeating: 0, count: 65536)
-        while all.count <= 1 << 20 {
-            let count = try retrying("read \(path)") { Glibc.read(file.rawValue, &chunk, chunk.count) }
-            if count == 0 { return all }
-            all += chunk[..<count]
-        }
-        throw SystemError(call: "read \(path)", code: EFBIG)
     }
 }

@@ -23,7 +23,7 @@ public struct ControlClient {
             case .refused(ControlInterface.unknownInterface, let parameters):
                 "the agent knows no interface \(parameters["interface"] ?? ""); see: clat-agent status"
             case .refused(ServiceInterface.permissionDenied, _):
-                "only root may ask the agent for that; try again with sudo"
+                "only root may do that, or, if it is to renew, enable or disable, the group clat-agent; try again with sudo"
             case .refused(ControlInterface.noNamespace, let parameters):
                 "\(parameters["interface"] ?? "") has no CLAT now; why, tells: clat-agent status"
             case .refused(ControlInterface.notLasting, let parameters):

@@ -4,23 +4,49 @@ import Glibc
 
 /// Serves the control socket on the reactor. A client costs a few kilobytes at most and never makes the agent wait.
 final class ControlServer {
+    /// What a client may do, by the credentials that its process had when it connected.
+    enum Privilege: Comparable {
+        /// Ask.
+        case reader
+        /// Change things too: a member of the group that owns the runtime directory, unless that is root's.
+        case member
+        /// All: root, or the user the agent runs as.
+        case owner
+    }
+
     private final class Client {
         let socket: OwnedDescriptor
         let serial: Int
-        /// Root, or the user the agent runs as: may change things.
-        let isPrivileged: Bool
+        let user: uid_t
+        let privilege: Privilege
         var input: [UInt8] = []
         var output: ArraySlice<UInt8> = []
         /// Has called a method whose replies do not end.
         var isSubscribed = false
 
-        init(_ socket: consuming OwnedDescriptor, serial: Int) {
+        init(_ socket: consuming OwnedDescriptor, serial: Int, group: gid_t) {
             var credentials = ucred()
             var size = socklen_t(MemoryLayout<ucred>.size)
             let told = getsockopt(socket.rawValue, SOL_SOCKET, SO_PEERCRED, &credentials, &size) == 0
-            isPrivileged = told && (credentials.uid == 0 || credentials.uid == geteuid())
+            user = told ? credentials.uid : .max
+            privilege =
+                if told && (credentials.uid == 0 || credentials.uid == geteuid()) {
+                    .owner
+                } else if told && group != 0 && (credentials.gid == group || Self.groups(socket).contains(group)) {
+                    .member
+                } else {
+                    .reader
+                }
             self.socket = socket
             self.serial = serial
+        }
+
+        /// The peer's supplementary groups; none where there are more than anybody has.
+        private static func groups(_ socket: borrowing OwnedDescriptor) -> [gid_t] {
+            var groups = [gid_t](repeating: 0, count: 1024)
+            var size = socklen_t(groups.count * MemoryLayout<gid_t>.size)
+            guard getsockopt(socket.rawValue, SOL_SOCKET, SO_PEERGROUPS, &groups, &size) == 0 else { return [] }
+            return Array(groups.prefix(Int(size) / MemoryLayout<gid_t>.size))
         }
     }
 
@@ -30,8 +56,8 @@ final class ControlServer {
         var method: String
         /// The whole call, for its parameters.
         var message: ArraySlice<UInt8>
-        /// Whether the caller may change things.
-        var isPrivileged: Bool
+        /// What the caller may do.
+        var privilege: Privilege
         /// Whether the caller takes more than one reply.
         var wantsMore: Bool
     }
@@ -49,12 +75,19 @@ final class ControlServer {
     private let reactor: Reactor
     private let listener: OwnedDescriptor
     private let path: String
+    /// Whose members may change things.
+    private let group: gid_t
     private var clients: [CInt: Client] = [:]
     private var accepted = 0
+    private var limits: [uid_t: RateLimit] = [:]
+    /// Clients that were cut off, as they were too many, asked too much, or spoke no varlink.
+    private(set) var dropped = 0
     private let answer: (Request) -> Answer
 
-    /// Clients at once; of one more, the oldest that is not privileged gives way.
+    /// Clients at once; for one more, the oldest of those users gives way that may change nothing and have most.
     static let maximumClients = 32
+    /// Calls in a second of all clients of a user that may change nothing, and as many at once.
+    static let callsPerSecond: UInt32 = 100
     /// Octets of one call.
     static let maximumCall = 16384
     /// Octets that may wait for a client that does not read.
@@ -65,8 +98,8 @@ final class ControlServer {
         self.reactor = reactor
         self.path = path
         self.answer = answer
-        let kind = CInt(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue)
-        listener = OwnedDescriptor(adopting: try retrying("open the control socket") { socket(AF_UNIX, kind, 0) })
+        group = RuntimeDirectory.group(ofSocket: path)
+        listener = try OwnedDescriptor(socket: AF_UNIX, .stream, named: "the control socket")
         // Whoever holds the lock of the runtime directory may take the place of a killed agent's socket.
         unlink(path)
         try UnixAddress(path: path).bind(listener.rawValue)
@@ -96,11 +129,15 @@ final class ControlServer {
         let descriptor = accept4(listener.rawValue, __SOCKADDR_ARG(__sockaddr__: nil), nil, flags)
         guard descriptor >= 0 else { return }
         accepted += 1
-        let client = Client(OwnedDescriptor(adopting: descriptor), serial: accepted)
+        let client = Client(OwnedDescriptor(adopting: descriptor), serial: accepted, group: group)
         if clients.count >= Self.maximumClients {
-            let strangers = clients.values.filter { !$0.isPrivileged }
-            guard let oldest = strangers.min(by: { $0.serial < $1.serial }) else { return }
-            drop(oldest)
+            var candidates = clients.values.filter { $0.privilege == .reader }
+            if candidates.isEmpty, client.privilege != .reader { candidates = Array(clients.values) }
+            let users = Dictionary(grouping: candidates, by: \.user)
+            guard let most = users.values.max(by: { $0.count < $1.count }),
+                let oldest = most.min(by: { $0.serial < $1.serial })
+            else { return dropped += 1 }
+            cut(oldest)
         }
         clients[descriptor] = client
         watch(client)
@@ -118,6 +155,12 @@ final class ControlServer {
         }
     }
 
+    /// Drops one that has not ended by itself.
+    private func cut(_ client: Client) {
+        dropped += 1
+        drop(client)
+    }
+
     private func drop(_ client: Client) {
         reactor.forget(client.socket.rawValue)
         clients[client.socket.rawValue] = nil
@@ -127,18 +170,19 @@ final class ControlServer {
         var chunk = [UInt8](repeating: 0, count: 4096)
         let count = recv(client.socket.rawValue, &chunk, chunk.count, 0)
         if count < 0, errno == EAGAIN || errno == EINTR { return }
+        guard count > 0 else { return drop(client) }
         // Replies to a subscriber do not end, so no other call of that client can have one.
-        guard count > 0, !client.isSubscribed else { return drop(client) }
+        guard !client.isSubscribed else { return cut(client) }
         client.input += chunk.prefix(count)
         while let end = client.input.firstIndex(of: 0) {
             let message = client.input[..<end]
             client.input.removeFirst(end + 1 - client.input.startIndex)
-            guard !client.isSubscribed, let call = try? Varlink.decode(Varlink.Head.self, from: message) else {
-                return drop(client)
-            }
+            guard !client.isSubscribed, isWithinLimit(client),
+                let call = try? Varlink.decode(Varlink.Head.self, from: message)
+            else { return cut(client) }
             let outcome = answer(
                 Request(
-                    method: call.method, message: message, isPrivileged: client.isPrivileged,
+                    method: call.method, message: message, privilege: client.privilege,
                     wantsMore: call.more == true))
             if call.oneway == true { continue }
             switch outcome {
@@ -149,16 +193,24 @@ final class ControlServer {
             case .descriptor(let descriptor, let reply):
                 // Descriptors go with their reply, so what waits must be gone. That is so for all who read what they ask for.
                 guard client.output.isEmpty, DescriptorPassing.send(reply, with: descriptor, to: client.socket.rawValue)
-                else { return drop(client) }
+                else { return cut(client) }
             }
-            guard client.output.count <= Self.maximumWaiting else { return drop(client) }
+            guard client.output.count <= Self.maximumWaiting else { return cut(client) }
         }
-        guard client.input.count <= Self.maximumCall else { return drop(client) }
+        guard client.input.count <= Self.maximumCall else { return cut(client) }
         if !client.output.isEmpty { write(client) }
     }
 
+    private func isWithinLimit(_ client: Client) -> Bool {
+        if client.privilege != .reader { return true }
+        // Users come and go; a limit that is forgotten is a full one.
+        if limits.count > Self.maximumClients { limits = [:] }
+        return limits[client.user, default: RateLimit()].allows(
+            Self.callsPerSecond, now: UInt64(clamping: BootInstant.now.nanoseconds))
+    }
+
     private func send(_ reply: [UInt8], to client: Client) {
-        guard client.output.count + reply.count <= Self.maximumWaiting else { return drop(client) }
+        guard client.output.count + reply.count <= Self.maximumWaiting else { return cut(client) }
         let isIdle = client.output.isEmpty
         client.output += reply
         if isIdle { write(client) }

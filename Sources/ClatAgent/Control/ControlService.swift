@@ -33,6 +33,9 @@ final class ControlService {
         }
     }
 
+    /// Clients that were cut off.
+    var droppedClients: Int { server.dropped }
+
     /// Tells everybody who monitors.
     func publish(_ kind: AgentEvent.Kind, _ interface: String, _ text: String, reason: Reason? = nil) {
         guard server.hasSubscribers else { return }
@@ -85,10 +88,13 @@ final class ControlService {
                 return .reply(Varlink.reply(Varlink.None()))
             }
         case ControlInterface.reexec:
-            guard request.isPrivileged else { return .reply(Varlink.refusal(ServiceInterface.permissionDenied)) }
+            guard request.privilege >= .owner else {
+                return .reply(Varlink.refusal(ServiceInterface.permissionDenied))
+            }
             return .reply(Varlink.refusal(ControlInterface.notReexecuted, ["cause": target.reexec()]))
         case ControlInterface.openNamespace:
-            return changing(request) { name in
+            // Whoever holds it keeps the namespace alive, and nobody else could enter it.
+            return changing(request, atLeast: .owner) { name in
                 guard target.knows(name) else { return .reply(unknown(name)) }
                 guard let descriptor = target.namespaceDescriptor(of: name) else {
                     return .reply(Varlink.refusal(ControlInterface.noNamespace, ["interface": name]))
@@ -99,11 +105,12 @@ final class ControlService {
         }
     }
 
-    /// What root alone may do with one network interface.
+    /// What not everybody may do with a network interface.
     private static func changing(
-        _ request: ControlServer.Request, _ body: (String) -> ControlServer.Answer
+        _ request: ControlServer.Request, atLeast privilege: ControlServer.Privilege = .member,
+        _ body: (String) -> ControlServer.Answer
     ) -> ControlServer.Answer {
-        guard request.isPrivileged else { return .reply(Varlink.refusal(ServiceInterface.permissionDenied)) }
+        guard request.privilege >= privilege else { return .reply(Varlink.refusal(ServiceInterface.permissionDenied)) }
         return aboutInterface(request, body)
     }
 

@@ -8,6 +8,9 @@ public enum Metrics {
             Family(
                 "clat_agent_uptime_seconds", "gauge", "Seconds the agent has run.",
                 [Sample([:], UInt64(clamping: status.uptimeSeconds))]),
+            Family(
+                "clat_dropped_clients", "counter", "Clients of the control socket that were cut off.",
+                [Sample(suffix: "_total", [:], UInt64(clamping: status.droppedClients ?? 0))]),
         ]
         func each(_ name: String, _ type: String, _ help: String, _ samples: (InterfaceStatus) -> [Sample]) {
             let all = status.interfaces.flatMap { entry in

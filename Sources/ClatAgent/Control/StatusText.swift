@@ -34,7 +34,9 @@ public enum StatusText {
             lines += wrapped(text, indent: 14).map { "    " + $0 }
         }
         if let pref64 = status.pref64 {
-            let left = status.pref64LifetimeSeconds.map { ", \(duration($0)) left" } ?? ""
+            let left =
+                (status.pref64LifetimeSeconds.map { ", \(duration($0)) left" } ?? "")
+                + (status.pref64RefreshSeconds.map { ", refreshed in \(duration($0))" } ?? "")
             let teller =
                 status.pref64Router.map { " from router \($0)" } ?? status.pref64Resolver.map { " from resolver \($0)" }
                 ?? " from the configuration"
@@ -98,14 +100,16 @@ public enum StatusText {
     /// Broken at blanks; lines after the first begin with `indent` blanks.
     static func wrapped(_ text: String, indent: Int) -> [String] {
         var lines: [String] = []
-        var line = ""
+        var line = String(text.prefix { $0 == " " })
         // Runs of blanks, which align, stay in the first line.
-        for word in text.split(separator: " ", omittingEmptySubsequences: false) {
-            if !line.isEmpty, line.count + 1 + word.count > width - 4, line.contains(where: { $0 != " " }) {
+        for word in text.dropFirst(line.count).split(separator: " ", omittingEmptySubsequences: false) {
+            if !line.contains(where: { $0 != " " }) {
+                line += word
+            } else if line.count + 1 + word.count > width - 4 {
                 lines.append(line)
                 line = String(repeating: " ", count: indent) + word
             } else {
-                line += (line.isEmpty && lines.isEmpty ? "" : " ") + word
+                line += " " + word
             }
         }
         return lines + [line]

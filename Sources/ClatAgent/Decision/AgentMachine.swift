@@ -116,6 +116,7 @@ public struct AgentMachine: Hashable, Sendable {
             for address in usable { askAgain(because: address, now: now) }
         case .link(let link): take(link, now: now)
         case .linkGone(let index): remove(link: index, now: now)
+        case .associated(let index): uplinks[index]?.doubtNetwork(now: now)
         case .address(let address, let isTentative):
             if host.take(address, isTentative: isTentative) { askAgain(because: address, now: now) }
         case .addressGone(let address):
@@ -138,8 +139,8 @@ public struct AgentMachine: Hashable, Sendable {
             }
         case .advertisement(let advertisement, let index):
             hear(advertisement, on: index, now: now)
-        case .refusedAdvertisement(let problem, let index):
-            uplinks[index]?.refused[problem, default: 0] += 1
+        case .refusedAdvertisement(let problem, let count, let index):
+            uplinks[index]?.refused[problem, default: 0] += count
         case .solicited(let index, let jitter):
             uplinks[index]?.solicitation.sent(now: now, jitter: jitter)
         case .answered(let outcome, let question, let index, let jitter):
@@ -147,7 +148,7 @@ public struct AgentMachine: Hashable, Sendable {
         case .resolvers(let servers, let source, let index):
             uplinks[index]?.knowledge.tell(servers, from: source, now: now)
         case .traffic(let outbound, let inbound, let index):
-            uplinks[index]?.path.absorb(outbound: outbound, inbound: inbound, now: now)
+            uplinks[index]?.absorb(outbound: outbound, inbound: inbound, now: now)
         case .echoed(let outcome, let index): uplinks[index]?.absorb(outcome, now: now)
         case .renew(let index): uplinks[index]?.renew(now: now)
         case .resumed:
@@ -188,9 +189,11 @@ public struct AgentMachine: Hashable, Sendable {
         for problem in advertisement.ignoredOptions {
             uplinks[index]?.refused[problem, default: 0] += 1
         }
-        uplinks[index]?.knowledge.hear(advertisement, now: now)
+        if let surplus = uplinks[index]?.knowledge.hear(advertisement, now: now), surplus > 0 {
+            uplinks[index]?.refused[.noRoom, default: 0] += surplus
+        }
         // While some routers have not spoken since the host was asleep, all are asked.
-        if advertisement.routerLifetime > 0, uplinks[index]?.knowledge.isDoubted == false {
+        if advertisement.routerLifetime > 0, uplinks[index]?.knowledge.doubt == nil {
             uplinks[index]?.solicitation.stop()
         }
     }
@@ -219,6 +222,8 @@ public struct AgentMachine: Hashable, Sendable {
         if link.isRunning, hasFlapped || known?.isRunning != true || known?.hardwareAddress != link.hardwareAddress {
             uplink.solicitation.start(now: now)
             uplink.knowledge.dns.askAgain(now: now)
+        } else if let known, !known.isOperational && link.isOperational {
+            uplink.doubtNetwork(now: now)
         }
         uplinks[link.index] = uplink
     }

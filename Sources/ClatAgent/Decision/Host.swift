@@ -90,6 +90,8 @@ public enum Event: Hashable, Sendable {
     case link(Uplink)
     /// A link went.
     case linkGone(Int)
+    /// A Wi-Fi station has associated, perhaps with another access point than before.
+    case associated(uplink: Int)
     /// An address appeared in the host, or changed; it cannot be used while it is tentative.
     case address(HostAddress, isTentative: Bool = false)
     /// An address went from the host.
@@ -104,8 +106,8 @@ public enum Event: Hashable, Sendable {
     case adopted([Int: Adoption], Host)
     /// A Router Advertisement on a link.
     case advertisement(RouterAdvertisement, uplink: Int)
-    /// A Router Advertisement that was not used.
-    case refusedAdvertisement(RouterAdvertisementProblem, uplink: Int)
+    /// Router Advertisements that were not used.
+    case refusedAdvertisement(RouterAdvertisementProblem, count: Int = 1, uplink: Int)
     /// A Router Solicitation went out; `jitter` is -0.1 to 0.1.
     case solicited(uplink: Int, jitter: Double)
     /// What came of a question for ipv4only.arpa; `jitter` is -0.1 to 0.1.

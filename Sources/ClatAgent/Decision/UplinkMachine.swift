@@ -20,6 +20,8 @@ public struct UplinkMachine: Hashable, Sendable {
     public internal(set) var reason = Reason.down
     /// Since when.
     public internal(set) var since: BootInstant
+    /// See ``Reason/isIPv6OnlyCapable``.
+    public private(set) var isIPv6OnlyCapable = true
     /// Advertisements that were used.
     public internal(set) var advertisements = 0
     /// DNS answers that could not be read.
@@ -42,6 +44,10 @@ public struct UplinkMachine: Hashable, Sendable {
     var failure: Reason?
     /// Nothing is tried before.
     var retryAt: BootInstant?
+    /// The PREF64 that was last told.
+    private var lastEntry: PREF64Table.Entry?
+    /// Since when nobody tells one any more.
+    private var lostSince: BootInstant?
     /// When the mode of the ipvlan was last stolen.
     var modeThefts: [BootInstant] = []
 
@@ -100,7 +106,7 @@ public struct UplinkMachine: Hashable, Sendable {
         }
         if knowledge.isSilent { return .failure(Off(.noAdvertisement)) }
         let present = target?.translator.mappings ?? []
-        guard let entry else {
+        guard let entry = entry ?? lostEntry(world, now: now) else {
             guard world.policy.usesDNS else { return .failure(Off(.noPREF64)) }
             return switch knowledge.dns.verdict {
             case .open: .failure(Off(.noPREF64))
@@ -134,9 +140,21 @@ public struct UplinkMachine: Hashable, Sendable {
                 hostLinkName: uplink.hostLinkName,
                 hostLinkMTU: max(1500, uplink.mtu), routing: routing,
                 translator: translator, current: current,
-                route: router.map { _ in
-                    IPv4Route(metric: chooseMetric(uplink, world), mtu: mtu - 20, source: current.ipv4)
+                route: router.flatMap { _ in
+                    self.entry == nil
+                        ? nil : IPv4Route(metric: chooseMetric(uplink, world), mtu: mtu - 20, source: current.ipv4)
                 }))
+    }
+
+    /// How long IPv4 waits for resolvers to tell a PREF64 where routers have ceased to.
+    static let lossLimit: Duration = .seconds(5)
+
+    /// The PREF64 that was withdrawn, while resolvers are asked for another: all but the host's route stays for so long.
+    private func lostEntry(_ world: Surroundings, now: BootInstant) -> PREF64Table.Entry? {
+        guard isWanted, world.policy.usesDNS, let lostSince, now < lostSince + Self.lossLimit,
+            knowledge.dns.isPending(now: now)
+        else { return nil }
+        return lastEntry
     }
 
     /// One more than native IPv4 would have there, so that interfaces rank as they do for native traffic; the next free
@@ -218,6 +236,7 @@ public struct UplinkMachine: Hashable, Sendable {
     /// Brings decision and deeds together: the next step, if one can be taken.
     mutating func advance(_ world: Surroundings, now: BootInstant) -> Step? {
         addressIsFixed = world.policy.fixedIPv6 != nil
+        if let entry { (lastEntry, lostSince) = (entry, nil) } else { lostSince = lostSince ?? now }
         let wanted: Target?
         let newReason: Reason
         switch decide(world, now: now) {
@@ -225,7 +244,8 @@ public struct UplinkMachine: Hashable, Sendable {
             isWanted = true
             wanted = target
             self.target = target
-            newReason = target.route == nil ? .suspended : .running(target.current.pref64)
+            newReason =
+                target.route != nil ? .running(target.current.pref64) : entry == nil ? .pref64Lost : .suspended
         case .failure(let off):
             isWanted = false
             wanted = nil
@@ -246,6 +266,7 @@ public struct UplinkMachine: Hashable, Sendable {
         if new != reason {
             if new.state != reason.state { since = now }
             reason = new
+            isIPv6OnlyCapable = new.isIPv6OnlyCapable ?? isIPv6OnlyCapable
         }
     }
 
@@ -320,6 +341,7 @@ public struct UplinkMachine: Hashable, Sendable {
             routing: standing.routing ?? Routing(router: .unspecified, hardwareAddress: nil, onLink: []),
             translator: translator, current: current, route: standing.route)
         choice = entry.map(Choice.init)
+        isWanted = true
         reason = adoption.reason
         since = adoption.since
     }
@@ -351,6 +373,14 @@ public struct UplinkMachine: Hashable, Sendable {
         return knowledge.pref64s.isSuspect(old.prefix) ? .dead : .better
     }
 
+    /// The host may be on another network than before, or another one may have taken this one's place: routers and resolvers
+    /// are asked at once, and what no router tells again is forgotten.
+    mutating func doubtNetwork(now: BootInstant) {
+        knowledge.beginDoubt(now: now)
+        solicitation.start(now: now)
+        knowledge.dns.askAgain(now: now)
+    }
+
     /// Asks routers and resolvers anew, and tries again at once what failed.
     mutating func renew(now: BootInstant) {
         solicitation.start(now: now)
@@ -361,8 +391,8 @@ public struct UplinkMachine: Hashable, Sendable {
 
     /// Takes in that the host was asleep: it may be on another network, and a switch may have forgotten the CLAT's address.
     mutating func resume(now: BootInstant) {
+        doubtNetwork(now: now)
         renew(now: now)
-        knowledge.doubt(now: now)
         standing.announced = []
     }
 
@@ -382,6 +412,16 @@ public struct UplinkMachine: Hashable, Sendable {
     /// Takes in what came of an echo request. Where all tries fail another prefix is tried, if there is one.
     mutating func absorb(_ outcome: PathWatch.Echo, now: BootInstant) {
         guard path.absorb(outcome, now: now), case .running(let prefix) = reason else { return }
+        knowledge.pref64s.suspect(prefix, until: now + Self.suspicion)
+    }
+
+    /// Takes in counters of TCP and UDP. Where answers cease to come the network may be another one, and the check address is
+    /// tried; a prefix through which nothing has ever come back is passed over, unless the check address is to tell.
+    mutating func absorb(outbound: UInt64, inbound: UInt64, now: BootInstant) {
+        guard path.absorb(outbound: outbound, inbound: inbound, now: now) else { return }
+        doubtNetwork(now: now)
+        path.checkAgain(now: now)
+        guard !checksPath, !path.hasAnswered, case .running(let prefix) = reason else { return }
         knowledge.pref64s.suspect(prefix, until: now + Self.suspicion)
     }
 
@@ -423,6 +463,8 @@ public struct UplinkMachine: Hashable, Sendable {
     func nextDeadline(after now: BootInstant) -> BootInstant? {
         let retry = retryAt.flatMap { $0 > now ? $0 : nil }
         let look = path.nextDeadline(echoes: checksPath)
-        return [solicitation.due, look, knowledge.nextChange(after: now), retry, dadDeadline].compactMap { $0 }.min()
+        let lossEnd = reason == .pref64Lost ? lostSince.map { $0 + Self.lossLimit } : nil
+        return [solicitation.due, look, knowledge.nextChange(after: now), retry, dadDeadline, lossEnd].compactMap { $0 }
+            .min()
     }
 }

@@ -136,6 +136,11 @@ public struct DNSDiscovery: Hashable, Sendable {
         return isSilent ? .silent : .absent
     }
 
+    /// Whether any resolver has an open question, or is to be asked now.
+    func isPending(now: BootInstant) -> Bool {
+        resolvers.contains { $0.asked != nil || $0.due <= now }
+    }
+
     /// Takes in who the resolvers are; one that is new is asked at once.
     mutating func use(_ servers: [(address: IPv6Address, source: ResolverSource)], now: BootInstant) {
         var used: [Resolver] = []

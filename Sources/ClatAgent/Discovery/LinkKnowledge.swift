@@ -44,13 +44,14 @@ public struct LinkKnowledge: Hashable, Sendable, Codable {
         var server: IPv6Address
         /// nil is never.
         var expires: BootInstant?
+        /// When it was last heard.
         var heard: BootInstant
     }
 
     /// In the order first heard.
-    public private(set) var routers: [Router] = []
+    public internal(set) var routers: [Router] = []
     /// In the order first heard.
-    public private(set) var prefixes: [Prefix] = []
+    public internal(set) var prefixes: [Prefix] = []
     /// Everybody's PREF64s.
     public internal(set) var pref64s = PREF64Table()
     /// Whom to ask for ipv4only.arpa, and when.
@@ -61,8 +62,8 @@ public struct LinkKnowledge: Hashable, Sendable, Codable {
     var otherResolvers: [ResolverSource: [IPv6Address]] = [:]
     /// When routers were last asked because something was about to run out.
     var refreshAsked = BootInstant(nanoseconds: 0)
-    /// Since when all that was heard before is in doubt, as the host was asleep and may be elsewhere.
-    private var doubtedSince: BootInstant?
+    /// Whether the host may have come to another network; see ``Doubt``.
+    var doubt: Doubt?
     /// Whether any advertisement was heard.
     public var isSilent: Bool { routers.isEmpty }
 
@@ -73,15 +74,9 @@ public struct LinkKnowledge: Hashable, Sendable, Codable {
     /// See ``routerCapacity``.
     public static let resolverCapacity = 16
 
-    /// For how long what is in doubt is used still where nobody answers: three solicitations (RFC 4861 section 6.3.7) and the
-    /// time to answer the last.
-    static let silentDoubt: Duration = .seconds(16)
-    /// The same where somebody has answered: two, for one may be lost.
-    static let answeredDoubt: Duration = .seconds(8)
-
     /// What outlives the process: resolvers are asked anew.
     private enum CodingKeys: String, CodingKey {
-        case routers, prefixes, pref64s, rdnss, otherResolvers, refreshAsked, doubtedSince
+        case routers, prefixes, pref64s, rdnss, otherResolvers, refreshAsked, doubt
     }
 
     /// Nothing known.
@@ -94,20 +89,9 @@ public struct LinkKnowledge: Hashable, Sendable, Codable {
             && otherResolvers.values.allSatisfy { $0.count <= Self.resolverCapacity }
     }
 
-    /// Puts all in doubt that was heard before; what nobody has told anew in a while goes.
-    mutating func doubt(now: BootInstant) {
-        doubtedSince = isSilent ? nil : now
-    }
-
-    /// Whether something is in doubt.
-    var isDoubted: Bool {
-        guard let since = doubtedSince else { return false }
-        return routers.contains { $0.heard < since } || prefixes.contains { $0.heard < since }
-            || pref64s.holds(heardBefore: since)
-    }
-
-    /// Takes in an advertisement.
-    public mutating func hear(_ advertisement: RouterAdvertisement, now: BootInstant) {
+    /// Takes in an advertisement; how much of it there was no room for.
+    @discardableResult
+    public mutating func hear(_ advertisement: RouterAdvertisement, now: BootInstant) -> Int {
         let router = Router(
             address: advertisement.router, preference: advertisement.preference,
             expires: now + .seconds(advertisement.routerLifetime),
@@ -115,25 +99,30 @@ public struct LinkKnowledge: Hashable, Sendable, Codable {
         if let index = routers.firstIndex(where: { $0.address == router.address }) {
             routers[index] = router
         } else if routers.count < Self.routerCapacity {
+            if doubt == nil, isSuccessor(advertisement, now: now) { beginDoubt(now: now) }
             routers.append(router)
         } else {
-            return
+            return 1
         }
-        for information in advertisement.prefixes {
-            hear(information, from: router.address, now: now)
+        var surplus = 0
+        for information in advertisement.prefixes where !hear(information, from: router.address, now: now) {
+            surplus += 1
         }
         for option in advertisement.rdnss {
-            for server in option.servers {
-                hear(server, lifetime: option.lifetime, from: router.address, now: now)
-            }
+            for server in option.servers
+            where !hear(server, lifetime: option.lifetime, from: router.address, now: now) { surplus += 1 }
         }
+        let refused = pref64s.refused
         pref64s.hear(advertisement, now: now)
         useResolvers(now: now)
+        allayDoubt(now: now)
+        return surplus + pref64s.refused - refused
     }
 
+    /// False where there is no room for one more.
     private mutating func hear(
         _ information: RouterAdvertisement.PrefixInformation, from router: IPv6Address, now: BootInstant
-    ) {
+    ) -> Bool {
         func end(_ lifetime: UInt32) -> BootInstant? {
             lifetime == .max ? nil : now + .seconds(Int(lifetime))
         }
@@ -147,21 +136,19 @@ public struct LinkKnowledge: Hashable, Sendable, Codable {
             if let new = prefix.validUntil, new < floor {
                 prefix.validUntil = max(new, min(prefixes[index].validUntil ?? floor, floor))
             }
+            if let doubt, doubt.since > prefixes[index].heard { self.doubt?.confirmed.insert(router) }
             prefixes[index] = prefix
-        } else if information.validLifetime > 0, prefixes.count < Self.prefixCapacity {
+        } else if information.validLifetime > 0 {
+            guard prefixes.count < Self.prefixCapacity else { return false }
             prefixes.append(prefix)
         }
+        return true
     }
 
     /// Drops what has run out. A router stays known while it may still tell something: until its last word is an hour
     /// old.
     public mutating func expire(now: BootInstant) {
-        if let since = doubtedSince {
-            let isAnswered = routers.contains { $0.heard >= since }
-            if since + (isAnswered ? Self.answeredDoubt : Self.silentDoubt) <= now {
-                drop(heardBefore: since, now: now)
-            }
-        }
+        endDoubt(now: now)
         pref64s.expire(now: now)
         prefixes.removeAll { prefix in prefix.validUntil.map { $0 <= now } ?? false }
         let known = rdnss.count
@@ -173,22 +160,11 @@ public struct LinkKnowledge: Hashable, Sendable, Codable {
         }
     }
 
-    private mutating func drop(heardBefore since: BootInstant, now: BootInstant) {
-        doubtedSince = nil
-        pref64s.drop(heardBefore: since)
-        prefixes.removeAll { $0.heard < since }
-        rdnss.removeAll { $0.heard < since }
-        routers.removeAll { $0.heard < since }
-        useResolvers(now: now)
-    }
-
     /// When ``expire(now:)``, a deprecation, a refresh or a question is next due.
     public func nextChange(after now: BootInstant) -> BootInstant? {
         let moments =
             prefixes.flatMap { [$0.validUntil, $0.preferredUntil] } + routers.map { $0.expires }
-            + rdnss.map(\.expires)
-            + [pref64s.nextExpiry, dns.nextDeadline, nextRefresh]
-            + [Self.answeredDoubt, Self.silentDoubt].map { limit in doubtedSince.map { $0 + limit } }
+            + rdnss.map(\.expires) + [pref64s.nextExpiry, dns.nextDeadline, nextRefresh, doubt?.end]
         return moments.compactMap { $0 }.filter { $0 > now }.min()
     }
 

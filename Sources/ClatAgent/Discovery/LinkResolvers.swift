@@ -2,17 +2,22 @@ import ClatBase
 
 /// Who can be asked on the link: its resolvers for ipv4only.arpa, and its routers once more before something runs out.
 extension LinkKnowledge {
-    /// Takes in one server of an RDNSS option (RFC 8106 section 5.1); lifetime 0 withdraws it.
-    mutating func hear(_ server: IPv6Address, lifetime: UInt32, from router: IPv6Address, now: BootInstant) {
+    /// Takes in one server of an RDNSS option (RFC 8106 section 5.1); lifetime 0 withdraws it. False where there is no room
+    /// for one more.
+    mutating func hear(
+        _ server: IPv6Address, lifetime: UInt32, from router: IPv6Address, now: BootInstant
+    ) -> Bool {
         let known = rdnss.firstIndex { $0.router == router && $0.server == server }
         let expires = lifetime == .max ? nil : now + .seconds(Int(lifetime))
         if lifetime == 0 {
             if let known { rdnss.remove(at: known) }
         } else if let known {
             (rdnss[known].expires, rdnss[known].heard) = (expires, now)
-        } else if rdnss.count < Self.resolverCapacity, !server.isMulticast, !server.isLoopback, server != .unspecified {
+        } else if !server.isMulticast, !server.isLoopback, server != .unspecified {
+            guard rdnss.count < Self.resolverCapacity else { return false }
             rdnss.append(RDNSS(router: router, server: server, expires: expires, heard: now))
         }
+        return true
     }
 
     /// Takes in the resolvers of the link as somebody else than a router tells them; they replace what that source told
@@ -77,6 +82,7 @@ extension LinkKnowledge {
     private var refreshMoments: [BootInstant] {
         routers.filter { $0.heard < $0.expires }.flatMap { moments(heard: $0.heard, expires: $0.expires) }
             + pref64s.entries.filter { $0.router != nil }.flatMap { moments(heard: $0.heard, expires: $0.expires) }
+            + (doubt?.questions ?? [])
     }
 
     private func moments(heard: BootInstant, expires: BootInstant?) -> [BootInstant] {

@@ -128,14 +128,10 @@ public struct PREF64Table: Hashable, Sendable, Codable {
     /// Whether no more is in it than ever comes in.
     var isWithinCapacity: Bool { entries.count <= Self.capacity && suspects.count <= Self.capacity }
 
-    /// Whether routers or resolvers told something that they have not told since.
-    func holds(heardBefore since: BootInstant) -> Bool {
-        entries.contains { $0.source != .configuration && $0.heard < since }
-    }
-
-    /// Drops that.
-    mutating func drop(heardBefore since: BootInstant) {
-        entries.removeAll { $0.source != .configuration && $0.heard < since }
+    /// Drops what does not hold on the network the host is on now, and all suspicion of before.
+    mutating func forget(where isGone: (Entry) -> Bool) {
+        entries.removeAll(where: isGone)
+        suspects = [:]
     }
 
     /// When the next entry runs out.
@@ -151,8 +147,8 @@ public struct PREF64Table: Hashable, Sendable, Codable {
     /// Whether it is passed over.
     func isSuspect(_ prefix: PREF64) -> Bool { suspects[prefix] != nil }
 
-    /// The entry to use: of the best kind of source; there one that is not suspect, if there is one; there the current prefix while anybody still tells it, otherwise the
-    /// best router's, otherwise the first heard.
+    /// The entry to use: of the best kind of source; there one that is not suspect, if there is one; there the current prefix
+    /// while anybody still tells it, otherwise the best router's, otherwise the first heard.
     public func choose(current: PREF64?) -> Entry? {
         let rank = entries.map(\.source.rank).max()
         let equals = entries.filter { $0.source.rank == rank }

@@ -30,16 +30,21 @@ public struct PathWatch: Hashable, Sendable {
     public private(set) var traffic = Traffic.unknown
     /// Of the last echo request; nil where there was none.
     public private(set) var echo: Echo?
+    /// Whether TCP or UDP has ever come in since the path is as it is.
+    private(set) var hasAnswered = false
     private var prefix: PREF64?
     private var sampleDue: BootInstant?
     private var sampleInterval: Duration = .zero
+    private var hasCounters = false
     private var outbound: UInt64 = 0
     private var inbound: UInt64 = 0
     private var unansweredSince: BootInstant?
     private var echoDue: BootInstant?
     private var echoTries = 0
 
-    /// The counters are read after 5 s, then after twice as long each time, up to this.
+    /// The counters are read at once, as what to compare with, after this, and then after twice as long each time.
+    static let initialInterval: Duration = .seconds(5)
+    /// See ``initialInterval``.
     static let maximumInterval: Duration = .seconds(300)
     /// Packets that go out unanswered before they count, and for how long.
     static let patience: (packets: UInt64, time: Duration) = (5, .seconds(10))
@@ -55,8 +60,8 @@ public struct PathWatch: Hashable, Sendable {
             self = PathWatch()
             self.prefix = prefix
             guard prefix != nil else { return }
-            sampleInterval = .seconds(5)
-            sampleDue = now + sampleInterval
+            sampleInterval = Self.initialInterval / 2
+            sampleDue = now
             echoDue = now
         }
         if !echoes { echo = nil }
@@ -84,10 +89,14 @@ public struct PathWatch: Hashable, Sendable {
         return true
     }
 
-    /// Takes in counters of TCP and UDP. Those of an engine that was started anew begin from 0.
-    mutating func absorb(outbound: UInt64, inbound: UInt64, now: BootInstant) {
-        if inbound > self.inbound {
-            (traffic, unansweredSince) = (.answered, nil)
+    /// Takes in counters of TCP and UDP; true where they show that answers have ceased to come, said once. Those of an engine
+    /// that was started anew begin from 0.
+    mutating func absorb(outbound: UInt64, inbound: UInt64, now: BootInstant) -> Bool {
+        var hasCeased = false
+        if !hasCounters {
+            (hasCounters, self.outbound) = (true, outbound)
+        } else if inbound > self.inbound {
+            (traffic, unansweredSince, hasAnswered) = (.answered, nil, true)
             self.outbound = outbound
         } else if outbound < self.outbound || inbound < self.inbound {
             self.outbound = outbound
@@ -96,6 +105,7 @@ public struct PathWatch: Hashable, Sendable {
             unansweredSince = since
             let packets = outbound - self.outbound
             if packets >= Self.patience.packets, now - since >= Self.patience.time {
+                if case .unanswered = traffic {} else { hasCeased = true }
                 traffic = .unanswered(packets: packets)
             } else {
                 sampleInterval = min(sampleInterval, Self.patience.time)
@@ -103,6 +113,7 @@ public struct PathWatch: Hashable, Sendable {
             }
         }
         self.inbound = inbound
+        return hasCeased
     }
 
     /// Takes in what came of an echo request; true where all tries have failed.

@@ -79,6 +79,10 @@ public enum RouterAdvertisementProblem: String, Error, Hashable, Sendable, CaseI
     case own = "own-advertisement"
     /// More octets or options than a link can carry with reason.
     case tooLarge = "too-large"
+    /// More advertisements on the link than there is a reason for (``RouterAdvertisement/perSecond``); it was not looked at.
+    case tooMany = "too-many"
+    /// A router, prefix, PREF64 or resolver beyond those that are kept of a link.
+    case noRoom = "no-room"
     /// A PREF64 option whose length is not 2 (in units of 8 octets).
     case pref64Length = "pref64-length"
     /// A PREF64 option with prefix length code 6 or 7.
@@ -99,6 +103,8 @@ extension RouterAdvertisement {
     static let type: UInt8 = 134
     /// More than any frame of a usual link, less than what would cost memory.
     static let maximumSize = 9216
+    /// Messages of one link that are looked at in a second, and as many at once.
+    static let perSecond: UInt32 = 100
     /// Options of one message that are looked at.
     static let maximumOptions = 256
 

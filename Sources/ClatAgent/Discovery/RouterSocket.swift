@@ -24,74 +24,28 @@ public struct RouterSocket: ~Copyable {
 
     /// Opens it in the calling thread's network namespace.
     public init() throws(SystemError) {
-        let socket = OwnedDescriptor(
-            adopting: try retrying("open a raw ICMPv6 socket") {
-                Glibc.socket(
-                    AF_INET6, CInt(SOCK_RAW.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue),
-                    CInt(IPPROTO_ICMPV6))
-            })
-        // The filter (RFC 3542 section 3.2): a set bit blocks; only type 134 passes.
-        var filter = icmp6_filter()
-        withUnsafeMutableBytes(of: &filter) { bits in
-            bits.initializeMemory(as: UInt8.self, repeating: 0xff)
-            let words = bits.bindMemory(to: UInt32.self)
-            words[Int(RouterAdvertisement.type) >> 5] &= ~(1 << (UInt32(RouterAdvertisement.type) & 31))
-        }
-        try Self.set(socket, CInt(IPPROTO_ICMPV6), ICMP6_FILTER, filter, "ICMP6_FILTER")
-        try Self.set(socket, CInt(IPPROTO_IPV6), IPV6_RECVPKTINFO, CInt(1), "IPV6_RECVPKTINFO")
-        try Self.set(socket, CInt(IPPROTO_IPV6), IPV6_RECVHOPLIMIT, CInt(1), "IPV6_RECVHOPLIMIT")
+        let socket = try OwnedDescriptor(
+            socket: AF_INET6, .raw, transport: CInt(IPPROTO_ICMPV6), named: "a raw ICMPv6 socket")
+        try socket.hearOnly(icmpv6: RouterAdvertisement.type...RouterAdvertisement.type)
+        try socket.set(CInt(IPPROTO_IPV6), IPV6_RECVPKTINFO, CInt(1), "IPV6_RECVPKTINFO")
+        try socket.set(CInt(IPPROTO_IPV6), IPV6_RECVHOPLIMIT, CInt(1), "IPV6_RECVHOPLIMIT")
         // A solicitation with any other hop limit is ignored (RFC 4861 section 6.1.1).
-        try Self.set(socket, CInt(IPPROTO_IPV6), IPV6_MULTICAST_HOPS, CInt(255), "IPV6_MULTICAST_HOPS")
-        try Self.set(socket, CInt(IPPROTO_IPV6), IPV6_MULTICAST_LOOP, CInt(0), "IPV6_MULTICAST_LOOP")
+        try socket.set(CInt(IPPROTO_IPV6), IPV6_MULTICAST_HOPS, CInt(255), "IPV6_MULTICAST_HOPS")
+        try socket.set(CInt(IPPROTO_IPV6), IPV6_MULTICAST_LOOP, CInt(0), "IPV6_MULTICAST_LOOP")
         self.socket = socket
-    }
-
-    private static func set<Value: BitwiseCopyable>(
-        _ socket: borrowing OwnedDescriptor, _ level: CInt, _ option: CInt, _ value: Value, _ name: String
-    ) throws(SystemError) {
-        let fd = socket.rawValue
-        try withUnsafePointer(to: value) { value throws(SystemError) in
-            _ = try retrying("setsockopt \(name)") {
-                setsockopt(fd, level, option, value, socklen_t(MemoryLayout<Value>.size))
-            }
-        }
     }
 
     /// The next message; nil where none waits.
     public mutating func receive() throws(SystemError) -> Message? {
         var source = sockaddr_in6()
-        // Room for a hop limit and a packet information, each with its header, aligned.
-        var control = [10 of UInt64](repeating: 0)
         var hopLimit: CInt = -1
         var index: UInt32 = 0
-        let fd = socket.rawValue
         let count = buffer.withUnsafeMutableBytes { bytes in
-            withUnsafeMutablePointer(to: &source) { source in
-                withUnsafeMutableBytes(of: &control) { control in
-                    var vector = iovec(iov_base: bytes.baseAddress, iov_len: bytes.count)
-                    return withUnsafeMutablePointer(to: &vector) { vector in
-                        var header = msghdr()
-                        header.msg_name = UnsafeMutableRawPointer(source)
-                        header.msg_namelen = socklen_t(MemoryLayout<sockaddr_in6>.size)
-                        header.msg_iov = vector
-                        header.msg_iovlen = 1
-                        header.msg_control = control.baseAddress
-                        header.msg_controllen = control.count
-                        let count = recvmsg(fd, &header, 0)
-                        guard count >= 0 else { return count }
-                        var entry = clat_cmsg_first(&header)
-                        while let current = entry {
-                            if current.pointee.cmsg_level == CInt(IPPROTO_IPV6) {
-                                if current.pointee.cmsg_type == IPV6_HOPLIMIT {
-                                    hopLimit = clat_cmsg_data(current).loadUnaligned(as: CInt.self)
-                                } else if current.pointee.cmsg_type == IPV6_PKTINFO {
-                                    index = clat_cmsg_data(current).loadUnaligned(as: in6_pktinfo.self).ipi6_ifindex
-                                }
-                            }
-                            entry = clat_cmsg_next(&header, current)
-                        }
-                        return count
-                    }
+            socket.receive(into: bytes, from: &source) { data in
+                switch (data.level, data.type) {
+                case (CInt(IPPROTO_IPV6), IPV6_HOPLIMIT): hopLimit = data.load(as: CInt.self) ?? -1
+                case (CInt(IPPROTO_IPV6), IPV6_PKTINFO): index = data.load(as: in6_pktinfo.self)?.ipi6_ifindex ?? 0
+                default: break
                 }
             }
         }
@@ -108,17 +62,40 @@ public struct RouterSocket: ~Copyable {
     }
 
     /// Sends a Router Solicitation (RFC 4861 section 4.1) to ff02::2, without a source link-layer address option: the
-    /// answer may then as well be multicast.
+    /// answer may then as well be multicast. It goes out from the link-local address or, as long as DAD of that runs, from
+    /// `::`, as section 4.1 allows.
     public func solicit(uplink: Int) throws(SystemError) {
-        var target = sockaddr_in6(.allRouters, scope: UInt32(truncatingIfNeeded: uplink))
-        // Type 133, code 0, checksum (the kernel's), 4 reserved octets.
-        let message: [UInt8] = [Self.solicitation, 0, 0, 0, 0, 0, 0, 0]
-        try retrying("send a Router Solicitation") {
-            withUnsafePointer(to: &target) {
-                sendto(
-                    socket.rawValue, message, message.count, 0, __CONST_SOCKADDR_ARG(__sockaddr_in6__: $0),
-                    socklen_t(MemoryLayout<sockaddr_in6>.size))
-            }
+        do throws(SystemError) { try solicitFromAddress(uplink: uplink) } catch {
+            guard error.code == EADDRNOTAVAIL else { throw error }
+            try Self.solicitFromNowhere(uplink: uplink)
         }
+    }
+
+    /// The whole packet, IPv6 header and all: nothing in it depends on the host.
+    ///
+    ///     version 6, payload of 8 octets, next header 58, hop limit 255
+    ///     source ::
+    ///     destination ff02::2
+    ///     type 133, code 0, checksum, 4 reserved octets
+    static let unspecifiedSolicitation: [UInt8] =
+        [0x60, 0, 0, 0, 0, 8, 58, 255] + [UInt8](repeating: 0, count: 16)
+        + [0xff, 0x02, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2] + [solicitation, 0, 0x7b, 0xb8, 0, 0, 0, 0]
+
+    private static func solicitFromNowhere(uplink: Int) throws(SystemError) {
+        // What is sent by a socket of that protocol brings its IPv6 header along.
+        let raw = try OwnedDescriptor(socket: AF_INET6, .raw, transport: CInt(IPPROTO_RAW), named: "a raw IPv6 socket")
+        // The routing table is to be asked for some source address all the same, so the socket is given one; it stands
+        // nowhere in the packet.
+        try raw.set(CInt(IPPROTO_IPV6), IPV6_FREEBIND, CInt(1), "IPV6_FREEBIND")
+        let scope = UInt32(truncatingIfNeeded: uplink)
+        try raw.bind(to: IPv6Address(high: 0xfe80_0000_0000_0000, low: 0x464), scope: scope)
+        try raw.send(unspecifiedSolicitation, to: .allRouters, scope: scope, "send a Router Solicitation from ::")
+    }
+
+    private func solicitFromAddress(uplink: Int) throws(SystemError) {
+        // Type 133, code 0, checksum (the kernel's), 4 reserved octets.
+        try socket.send(
+            [Self.solicitation, 0, 0, 0, 0, 0, 0, 0], to: .allRouters, scope: UInt32(truncatingIfNeeded: uplink),
+            "send a Router Solicitation")
     }
 }

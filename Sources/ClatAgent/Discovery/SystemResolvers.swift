@@ -12,23 +12,23 @@ public enum SystemResolvers {
     /// any interface.
     public static func find(_ index: Int) -> (servers: [IPv6Address], source: ResolverSource) {
         for (path, key) in files(index) {
-            let servers = parse(assignments: text(path), key: key)
+            let servers = parse(assignments: readText(path), key: key)
             if !servers.isEmpty { return (servers, .systemd) }
         }
-        return (parse(resolvConf: text("/etc/resolv.conf")), .resolvConf)
+        return (parse(resolvConf: readText("/etc/resolv.conf")), .resolvConf)
     }
 
     /// The line `KEY=SERVER SERVER ...`, a server being `ADDRESS`, with `%IFACE` and `#NAME` after it where it has them.
     /// IPv4 addresses, and those with a port of their own, are left out.
     static func parse(assignments text: String, key: String) -> [IPv6Address] {
-        text.split(separator: "\n").filter { $0.hasPrefix(key + "=") }.flatMap { line in
+        text.split(whereSeparator: \.isNewline).filter { $0.hasPrefix(key + "=") }.flatMap { line in
             line.dropFirst(key.utf8.count + 1).split(separator: " ").compactMap { address(String($0)) }
         }
     }
 
     /// The lines `nameserver ADDRESS` (resolv.conf(5)); a stub on the loopback interface is not the link's.
     static func parse(resolvConf text: String) -> [IPv6Address] {
-        text.split(separator: "\n").compactMap { line in
+        text.split(whereSeparator: \.isNewline).compactMap { line in
             let words = line.split { $0 == " " || $0 == "\t" }
             guard words.count >= 2, words[0] == "nameserver" else { return nil }
             return address(String(words[1]))
@@ -39,13 +39,5 @@ public enum SystemResolvers {
     static func address(_ word: String) -> IPv6Address? {
         let address = IPv6Address(String(word.prefix { $0 != "%" && $0 != "#" }))
         return address?.isLoopback == true ? nil : address
-    }
-
-    /// At most 64 KiB of a file; empty where it cannot be read.
-    private static func text(_ path: String) -> String {
-        guard let file = try? OwnedDescriptor(opening: path, O_RDONLY | O_NONBLOCK) else { return "" }
-        var bytes = [UInt8](repeating: 0, count: 65536)
-        let count = read(file.rawValue, &bytes, bytes.count)
-        return String(decoding: bytes.prefix(max(count, 0)), as: UTF8.self)
     }
 }

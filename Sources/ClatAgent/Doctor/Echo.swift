@@ -29,20 +29,23 @@ struct Echo: ~Copyable {
         try retrying("bind a socket to \(interface)") {
             setsockopt(descriptor, SOL_SOCKET, SO_BINDTODEVICE, octets, socklen_t(octets.count))
         }
-        var mode = IP_PMTUDISC_PROBE
-        setsockopt(descriptor, CInt(IPPROTO_IP), IP_MTU_DISCOVER, &mode, socklen_t(MemoryLayout<CInt>.size))
+        try echo.socket.set(CInt(IPPROTO_IP), IP_MTU_DISCOVER, IP_PMTUDISC_PROBE, "IP_MTU_DISCOVER")
         return echo
     }
 
-    /// Echoes over IPv6.
-    static func ipv6() throws(SystemError) -> Echo { try Echo(AF_INET6, CInt(IPPROTO_ICMPV6)) }
+    /// Echoes over IPv6, from that address of an interface, or from whatever the kernel chooses.
+    static func ipv6(from source: IPv6Address? = nil, on index: UInt32 = 0) throws(SystemError) -> Echo {
+        let echo = try Echo(AF_INET6, CInt(IPPROTO_ICMPV6))
+        if let source { try echo.socket.bind(to: source, scope: index) }
+        return echo
+    }
 
     private init(_ family: CInt, _ number: CInt) throws(SystemError) {
-        let kind = CInt(SOCK_RAW.rawValue | SOCK_CLOEXEC.rawValue)
-        socket = OwnedDescriptor(adopting: try retrying("open a raw socket") { Glibc.socket(family, kind, number) })
+        let socket = try OwnedDescriptor(
+            socket: family, .raw, transport: number, blocking: true, named: "a raw socket")
+        try socket.set(SOL_SOCKET, SO_RCVBUF, CInt(1 << 20), "SO_RCVBUF")
+        self.socket = socket
         isIPv6 = family == AF_INET6
-        var room: CInt = 1 << 20
-        setsockopt(socket.rawValue, SOL_SOCKET, SO_RCVBUF, &room, socklen_t(MemoryLayout<CInt>.size))
     }
 
     /// Sends one IP packet of `size` octets to an IPv4 address, and waits.
@@ -62,15 +65,11 @@ struct Echo: ~Copyable {
 
     /// Sends one to an IPv6 address of a link, and waits.
     mutating func ask(_ address: IPv6Address, on index: UInt32, timeout: Duration = .seconds(1)) -> Outcome {
-        var target = sockaddr_in6(address, scope: index)
         let request = message(type: 128, size: 64)
-        let fd = socket.rawValue
-        let sent = withUnsafePointer(to: &target) {
-            sendto(
-                fd, request, request.count, 0, __CONST_SOCKADDR_ARG(__sockaddr_in6__: $0),
-                socklen_t(MemoryLayout<sockaddr_in6>.size))
-        }
-        return sent < 0 ? .unsent(.last("send to \(address)")) : wait(timeout)
+        do throws(SystemError) {
+            try socket.send(request, to: address, scope: index, "send to \(address)")
+        } catch { return .unsent(error) }
+        return wait(timeout)
     }
 
     /// Type, code, checksum, identifier, sequence number, then as many octets as there is room for.
@@ -104,16 +103,18 @@ struct Echo: ~Copyable {
             guard Glibc.poll(&poll, 1, CInt(left)) > 0 else { continue }
             let count = recv(socket.rawValue, &buffer, buffer.count, 0)
             guard count > 0 else { continue }
-            if let outcome = outcome(of: buffer[..<count]) {
+            if let outcome = Self.outcome(
+                of: buffer[..<count], isIPv6: isIPv6, about: bytes(identifier) + bytes(sequence))
+            {
                 guard case .reply = outcome else { return outcome }
                 return .reply(milliseconds: Int((.now - start) / .milliseconds(1)))
             }
         }
     }
 
-    /// What a packet says of the last request; nil where it is about something else. IPv4 comes with its header.
-    private borrowing func outcome(of packet: ArraySlice<UInt8>) -> Outcome? {
-        let mine = bytes(identifier) + bytes(sequence)
+    /// What a packet says of a request, whose identifier and sequence number are `mine`; nil where it is about something
+    /// else. IPv4 comes with its header.
+    static func outcome(of packet: ArraySlice<UInt8>, isIPv6: Bool, about mine: [UInt8]) -> Outcome? {
         func isMine(_ message: ArraySlice<UInt8>) -> Bool { message.dropFirst(4).starts(with: mine) }
         guard !isIPv6 else { return packet.first == 129 && isMine(packet) ? .reply(milliseconds: 0) : nil }
         guard let first = packet.first, packet.count >= 28 else { return nil }

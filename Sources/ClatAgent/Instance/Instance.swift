@@ -40,6 +40,8 @@ final class Instance {
     var routing: Routing?
     var uplink: UInt32?
 
+    /// Whether notices were lost, and what they told has not been listed yet.
+    private(set) var isBehind = false
     /// Why the uplink link is no ipvlan, and why nothing guards the uplink.
     var uplinkNote: String?
     /// How packets go.
@@ -171,18 +173,22 @@ final class Instance {
     /// What the kernel says of the CLAT's link and addresses, as events about that uplink. Empty where nothing waits.
     func notices(uplink: Int) throws -> [Event] {
         var events: [Event] = []
-        var isLost = false
-        while let notice = try place?.monitor.next() {
-            switch notice {
-            case .address(let address, let removed):
-                if let event = event(address, removed: removed, uplink: uplink) { events.append(event) }
-            case .link(let link, let removed) where link.index == uplinkLink?.index:
-                events.append(removed ? .clatLinkGone(uplink: uplink) : Self.event(link, uplink: uplink))
-            case .overrun: isLost = true
-            default: break
+        do throws(NetlinkError) {
+            while let notice = try place?.monitor.next() {
+                switch notice {
+                case .address(let address, let removed):
+                    if let event = event(address, removed: removed, uplink: uplink) { events.append(event) }
+                case .link(let link, let removed) where link.index == uplinkLink?.index:
+                    events.append(removed ? .clatLinkGone(uplink: uplink) : Self.event(link, uplink: uplink))
+                case .overrun: isBehind = true
+                default: break
+                }
             }
+        } catch {
+            isBehind = true
+            throw error
         }
-        if isLost, let index = uplinkLink?.index {
+        if isBehind, let index = uplinkLink?.index {
             let place = try here()
             events += try place.netlink.addresses(.ipv6, on: index).compactMap {
                 event($0, removed: false, uplink: uplink)
@@ -190,6 +196,7 @@ final class Instance {
             let link = try place.netlink.link(index: index)
             events.append(link.map { Self.event($0, uplink: uplink) } ?? .clatLinkGone(uplink: uplink))
         }
+        isBehind = false
         return events
     }
 

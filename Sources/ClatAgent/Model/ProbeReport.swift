@@ -52,6 +52,8 @@ public struct ProbeReport: Codable, Sendable, Equatable {
         public var source: ResolverSource
         /// After the question; absent where no answer came.
         public var milliseconds: Int?
+        /// Whether an answer came that can be used, be it that there is no NAT64.
+        public var isUsable: Bool
         /// The NAT64 prefixes it tells.
         public var prefixes: [String]
         /// What it says, for people.

@@ -6,7 +6,7 @@ public enum InstanceState: String, Sendable, Codable, CaseIterable {
     case on
     /// On its way.
     case starting
-    /// It was on and can be again at once: what is missing is a way to the NAT64.
+    /// It was on and can be again at once: what is missing is a way to the NAT64, or its prefix.
     case suspended
     /// Not wanted, or not possible now.
     case off
@@ -44,6 +44,8 @@ public enum Reason: Hashable, Sendable {
     case noRouter
     /// It was on, and the last default router has gone; all but the host's route stays.
     case suspended
+    /// It was on, and no router tells a PREF64 any more; all but the host's route stays while resolvers are asked.
+    case pref64Lost
     /// The host has IPv4 of its own on this interface.
     case nativeIPv4
     /// Another program runs a CLAT for this interface.
@@ -77,6 +79,7 @@ public enum Reason: Hashable, Sendable {
         case .noUsablePrefix: "no-usable-prefix"
         case .noRouter: "no-router"
         case .suspended: "suspended-no-router"
+        case .pref64Lost: "suspended-no-pref64"
         case .nativeIPv4: "native-ipv4"
         case .otherCLAT: "other-clat"
         case .addressesTaken: "ipv4-addresses-taken"
@@ -115,6 +118,8 @@ public enum Reason: Hashable, Sendable {
             "IPv4 is off because no router announces a /64 for address autoconfiguration, so the CLAT can have no address"
         case .noRouter: "IPv4 is off because no router on this link offers a default route towards the NAT64"
         case .suspended: "IPv4 waits because the last default router on this link has gone; it goes on when one returns"
+        case .pref64Lost:
+            "IPv4 waits because no router announces a NAT64 prefix (PREF64) any more; the resolvers are being asked for one"
         case .nativeIPv4: "the CLAT is off because this interface has native IPv4, which wins"
         case .otherCLAT(let device):
             "the CLAT is off because another program (NetworkManager, systemd-networkd, clatd) already provides IPv4 on "
@@ -131,12 +136,25 @@ public enum Reason: Hashable, Sendable {
         }
     }
 
+    /// Whether a DHCPv4 client may ask there to do without IPv4 (option 108, RFC 8925 section 3): a CLAT carries it, or would
+    /// do so as soon as native IPv4 were not there, or nothing is known against it. nil is as before.
+    var isIPv6OnlyCapable: Bool? {
+        switch self {
+        case .running, .suspended, .pref64Lost, .nativeIPv4, .down, .noCarrier, .noAdvertisement: true
+        case .starting, .noPREF64: nil
+        case .notSelected, .disabled, .unsuitable, .enslaved, .noPREF64InDNS, .resolversSilent, .noUsablePrefix,
+            .noRouter,
+            .otherCLAT, .addressesTaken, .duplicateAddress, .failed, .gone, .stopping:
+            false
+        }
+    }
+
     /// The state that goes with the reason.
     public var state: InstanceState {
         switch self {
         case .running: .on
         case .starting: .starting
-        case .suspended: .suspended
+        case .suspended, .pref64Lost: .suspended
         default: .off
         }
     }

@@ -6,6 +6,8 @@ public struct AgentStatus: Codable, Sendable, Equatable {
     public var pid: Int
     /// Seconds it has run.
     public var uptimeSeconds: Int
+    /// Clients of the control socket that were cut off, as they were too many, asked too much, or spoke no varlink.
+    public var droppedClients: Int?
     /// One for each interface that it knows, by name.
     public var interfaces: [InterfaceStatus]
 
@@ -23,6 +25,8 @@ public struct InterfaceStatus: Codable, Sendable, Equatable {
     public var reason: ReasonStatus
     /// Seconds it has been in that state.
     public var sinceSeconds: Int
+    /// Whether a DHCPv4 client may ask there to do without IPv4 (option 108, RFC 8925).
+    public var ipv6OnlyCapable = false
     /// The PREF64 in use.
     public var pref64: String?
     /// Who told it: router, resolver or configuration.
@@ -33,6 +37,8 @@ public struct InterfaceStatus: Codable, Sendable, Equatable {
     public var pref64Resolver: String?
     /// Seconds until it runs out unless it is told again.
     public var pref64LifetimeSeconds: Int?
+    /// Seconds until the agent asks for it anew by itself, unless it is told before.
+    public var pref64RefreshSeconds: Int?
     /// 192.0.0.x.
     public var ipv4Address: String?
     /// The CLAT's address on the uplink.
@@ -53,6 +59,8 @@ public struct InterfaceStatus: Codable, Sendable, Equatable {
     public var datapath: DatapathStatus?
     /// Whether answers come back through the NAT64, in words; nil where nothing is known.
     public var path: String?
+    /// The IPv4 address that is asked for echoes, where one is configured.
+    public var checkAddress: String?
     /// Router Advertisements that were used.
     public var advertisements: Int
     /// Router Advertisements, and options in them, that were not used: how many by reason.

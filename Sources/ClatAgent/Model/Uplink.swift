@@ -28,6 +28,8 @@ public struct Uplink: Hashable, Sendable {
     public var isRunning: Bool
     /// How often it lost its carrier.
     public var carrierLosses: Int
+    /// Not only with carrier but ready for packets: not while a Wi-Fi station still agrees on keys (RFC 2863 section 3.1.12).
+    public var isOperational = true
     /// Link MTU, octets.
     public var mtu: Int
     /// Where it has an Ethernet one.
@@ -35,7 +37,7 @@ public struct Uplink: Hashable, Sendable {
     /// The bridge, bond or VRF it belongs to, if any.
     public var master: Int?
 
-    /// All fields as given.
+    /// These fields as given.
     public init(
         index: Int, name: String, medium: Medium, kind: String, isUp: Bool, isRunning: Bool, carrierLosses: Int = 0,
         mtu: Int, hardwareAddress: HardwareAddress?, master: Int?
@@ -64,17 +66,10 @@ public struct Uplink: Hashable, Sendable {
 
 /// An address on some interface of the host.
 public struct HostAddress: Hashable, Sendable {
-    /// Of either family.
-    public enum Value: Hashable, Sendable {
-        /// An IPv4 address.
-        case v4(IPv4Address)
-        /// An IPv6 address.
-        case v6(IPv6Address)
-    }
     /// The interface it is on.
     public var index: Int
     /// The address.
-    public var value: Value
+    public var value: IPAddress
 
     /// An IPv6 address that is good beyond the link.
     var isGlobal: Bool {
@@ -82,7 +77,7 @@ public struct HostAddress: Hashable, Sendable {
     }
 
     /// That address on that interface.
-    public init(index: Int, value: Value) {
+    public init(index: Int, value: IPAddress) {
         self.index = index
         self.value = value
     }

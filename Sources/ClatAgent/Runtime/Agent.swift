@@ -42,7 +42,7 @@ public final class Agent {
     private(set) var machine: AgentMachine
     var instances: [Int: Instance] = [:]
     private var queue: [Event] = []
-    private var control: ControlService?
+    private(set) var control: ControlService?
     let manager = ServiceManager()
     private var watchdogDue: BootInstant?
     var store: DescriptorStore?
@@ -50,13 +50,21 @@ public final class Agent {
     /// What goes on in the next process, at the end.
     private var leftBehind = 0
     let programPath = ProgramPath.find()
+    /// Whether the mirror of the kernel is out of date, and when it, or that of an instance, is brought up to date again.
+    private var isBehind = false
+    private var catchUpDue: BootInstant?
+    private var advertisementLimits: [Int: RateLimit] = [:]
+    private var surplusAdvertisements: [Int: Int] = [:]
+
+    /// Messages of a kind that are taken in before others have their turn, so that a flood keeps the agent from nothing else.
+    private static let turn = 64
 
     /// Checks that it can run, and touches nothing yet.
     public init(_ options: Options) throws(RunFailure) {
         self.options = options
         inherited = InheritedDescriptors()
         log = Logger(label: "clat-agent") { _ in StandardErrorLog(level: Logger.Level(options.configuration.logLevel)) }
-        try Preconditions.checkCapabilities()
+        try Preconditions.settleCapabilities()
         try Preconditions.checkKernel()
         lock = try NamespaceLock()
         do {
@@ -106,7 +114,10 @@ public final class Agent {
             try reactor.watch(sleep.descriptor, .read) { [unowned self] in
                 if sleep.hasResumed() { take(.resumed) }
             }
-            reactor.onDeadline = { [unowned self] in take(.timer) }
+            reactor.onDeadline = { [unowned self] in
+                catchUp()
+                take(.timer)
+            }
             log.notice("version \(Version.text), serving \(served)")
             begin()
             manager.ready()
@@ -163,8 +174,14 @@ public final class Agent {
 
     private func readNotices() {
         do throws(NetlinkError) {
-            while let notice = try monitor.next() {
+            // Bounded, as below; but what is read already nobody would wake us for.
+            var count = 0
+            while count < Self.turn || monitor.hasMore, let notice = try monitor.next() {
+                count += 1
                 if case .overrun = notice { return resynchronise() }
+                if case .associated(let index) = notice {
+                    log.debug("\(name(Int(index))): the station has associated with an access point")
+                }
                 for event in HostMirror.events(notice) {
                     if case .linkGone(let index) = event { kernel.releaseGuard(of: UInt32(index)) }
                     take(event)
@@ -190,24 +207,49 @@ public final class Agent {
             take(.adopted(adoptions, host))
             if !adoptions.isEmpty { manager.status(StatusText.short(status)) }
         } catch {
-            log.error("\(error)")
+            log.error("\(error); trying again")
+            isBehind = true
+            catchUpLater()
         }
     }
 
-    /// Reads links, addresses and routes anew.
+    /// Reads links, addresses and routes anew; where that fails, again in a second.
     private func resynchronise() {
+        isBehind = false
         do throws(NetlinkError) {
             take(.snapshot(try HostMirror.snapshot(&kernel.netlink)))
         } catch {
-            log.error("\(error)")
+            log.error("\(error); trying again")
+            isBehind = true
+            catchUpLater()
         }
+    }
+
+    private func catchUpLater() {
+        catchUpDue = .now + .seconds(1)
+        take(.timer)
+    }
+
+    /// Lists what could not be listed when notices had been lost.
+    private func catchUp() {
+        guard let due = catchUpDue, due <= .now else { return }
+        catchUpDue = nil
+        if isBehind { resynchronise() }
+        for (index, instance) in instances where instance.isBehind { readNotices(of: index) }
     }
 
     private func readAdvertisements() {
         do throws(SystemError) {
-            // Bounded, so that a flood does not keep the agent from all else.
-            for _ in 0..<64 {
-                guard let message = try routers.receive() else { return }
+            for _ in 0..<Self.turn {
+                guard let message = try routers.receive() else { break }
+                let now = UInt64(clamping: BootInstant.now.nanoseconds)
+                guard
+                    advertisementLimits[message.uplink, default: RateLimit()].allows(
+                        RouterAdvertisement.perSecond, now: now)
+                else {
+                    surplusAdvertisements[message.uplink, default: 0] += 1
+                    continue
+                }
                 switch message.content {
                 case .success(let advertisement): take(.advertisement(advertisement, uplink: message.uplink))
                 case .failure(let problem): take(.refusedAdvertisement(problem, uplink: message.uplink))
@@ -216,11 +258,15 @@ public final class Agent {
         } catch {
             log.warning("\(error)")
         }
+        for (index, count) in surplusAdvertisements {
+            take(.refusedAdvertisement(.tooMany, count: count, uplink: index))
+        }
+        surplusAdvertisements = [:]
     }
 
     private func readAnswers() {
         for answer in resolvers.receive() {
-            log.debug("\(name(answer.uplink)): resolver \(answer.question.server): \(answer.outcome.sentence)")
+            log.log(.debug, name(answer.uplink), "resolver \(answer.question.server): \(answer.outcome.sentence)")
             take(
                 .answered(answer.outcome, answer.question, uplink: answer.uplink, jitter: .random(in: -0.1...0.1)))
         }
@@ -230,13 +276,14 @@ public final class Agent {
         do {
             for event in try instances[index]?.notices(uplink: index) ?? [] {
                 if case .clatAddress(let address, let phase, _) = event {
-                    log.debug("\(name(index)): \(address) is \(phase.rawValue)")
+                    log.log(.debug, name(index), event: .address, "\(address) is \(phase.rawValue)")
                     control?.publish(.address, name(index), "\(address) is \(phase.rawValue)")
                 }
                 take(event)
             }
         } catch {
-            log.warning("\(name(index)): \(error)")
+            log.log(.warning, name(index), "\(error); trying again")
+            catchUpLater()
         }
     }
 
@@ -251,7 +298,8 @@ public final class Agent {
             queue.removeFirst()
         }
         keep()
-        reactor.wake(at: [machine.nextDeadline(after: .now), nextHeartbeat(), storeDue].compactMap { $0 }.min())
+        let moments = [machine.nextDeadline(after: .now), nextHeartbeat(), catchUpDue, storeDue]
+        reactor.wake(at: moments.compactMap { $0 }.min())
     }
 
     /// Brings what the service manager keeps in line with what stands; how many CLATs that is.
@@ -278,14 +326,16 @@ public final class Agent {
         case .report(let index, let reason):
             control?.publish(.state, name(index), reason.sentence, reason: reason)
             manager.status(StatusText.short(status))
-            switch reason.state {
-            case .on: log.notice("\(name(index)): \(reason.sentence)")
-            case .starting: log.debug("\(name(index)): \(reason.sentence)")
-            case .off, .suspended: log.info("\(name(index)): \(reason.sentence)")
-            }
+            let level: Logger.Level =
+                switch reason.state {
+                case .on: .notice
+                case .starting: .debug
+                case .off, .suspended: .info
+                }
+            log.log(level, name(index), event: .state, code: reason.code, reason.sentence)
         case .solicit(let index):
             do throws(SystemError) { try routers.solicit(uplink: index) } catch {
-                log.debug("\(name(index)): \(error)")
+                log.log(.debug, name(index), "\(error)")
             }
             queue.append(.solicited(uplink: index, jitter: .random(in: -0.1...0.1)))
         case .ask(let question, let index): resolvers.ask(question, uplink: index)
@@ -309,7 +359,7 @@ public final class Agent {
             queue.append(.resolvers(servers, source, uplink: index))
         case .chose(let choice, let before, let cause, let index):
             let text = Choice.change(from: before, to: choice, cause)
-            log.notice("\(name(index)): \(text)")
+            log.log(.notice, name(index), event: .pref64, text)
             control?.publish(.pref64, name(index), text)
         case .carryOut(let step, let index): carryOut(step, on: index)
         case .finish: reactor.stop()
@@ -336,12 +386,12 @@ public final class Agent {
             case .startTranslator: try watchTranslator(of: index)
             default: break
             }
-            log.debug("\(name(index)): done: \(step.name.rawValue)")
+            log.log(.debug, name(index), event: .step, "done: \(step.name.rawValue)")
             control?.publish(.step, name(index), step.name.rawValue)
-            if case .uplinkLink = result, let note = instance.uplinkNote { log.notice("\(name(index)): \(note)") }
+            if case .uplinkLink = result, let note = instance.uplinkNote { log.log(.notice, name(index), note) }
             queue.append(.done(step, result, uplink: index))
         } catch {
-            log.log(level: step.isUndoing ? .debug : .warning, "\(name(index)): \(step.name.rawValue): \(error)")
+            log.log(step.isUndoing ? .debug : .warning, name(index), event: .failure, "\(step.name.rawValue): \(error)")
             control?.publish(.failure, name(index), "\(step.name.rawValue): \(error)")
             queue.append(.failed(step, "\(error)", uplink: index))
         }

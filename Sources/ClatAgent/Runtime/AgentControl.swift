@@ -8,8 +8,9 @@ extension Agent: ControlTarget {
         let now = BootInstant.now
         return AgentStatus(
             version: Version.text, pid: Int(getpid()), uptimeSeconds: Int((now - started) / .seconds(1)),
+            droppedClients: control?.droppedClients ?? 0,
             interfaces: machine.uplinks.sorted { $0.key < $1.key }.compactMap { index, uplink in
-                InterfaceStatus(uplink, instances[index], now: now)
+                InterfaceStatus(uplink, instances[index], machine.configuration, now: now)
             })
     }
 
@@ -38,7 +39,7 @@ extension Agent: ControlTarget {
     func set(_ interface: String, enabled: Bool, lasting: Bool) throws(SystemError) {
         var new = machine.configuration
         if enabled { new.disabled.remove(interface) } else { new.disabled.insert(interface) }
-        log.notice("\(interface): \(enabled ? "enabled" : "disabled") by order\(lasting ? ", lasting" : "")")
+        log.log(.notice, interface, "\(enabled ? "enabled" : "disabled") by order\(lasting ? ", lasting" : "")")
         configure(new)
         guard lasting else { return }
         let kept = DisabledInterfaces(directory: options.stateDirectory)

@@ -1,5 +1,4 @@
 import ClatBase
-import Glibc
 
 /// The interfaces that `clat-agent disable --lasting` switched off: a file with a name in each line, absent where none is.
 struct DisabledInterfaces {
@@ -9,14 +8,14 @@ struct DisabledInterfaces {
 
     /// None where the file is absent or cannot be read.
     func read() -> Set<String> {
-        guard let file = try? OwnedDescriptor(opening: path, O_RDONLY) else { return [] }
-        var octets = [UInt8](repeating: 0, count: 65536)
-        let count = Glibc.read(file.rawValue, &octets, octets.count)
-        guard count > 0 else { return [] }
-        return Set(String(decoding: octets[..<count], as: UTF8.self).split(separator: "\n").map(String.init))
+        Self.names(in: readText(path).utf8)
     }
 
-    func write(_ names: Set<String>) throws(SystemError) {
-        try replaceFile(path, with: Array(names.sorted().map { $0 + "\n" }.joined().utf8))
+    func write(_ names: Set<String>) throws(SystemError) { try replaceFile(path, with: Self.octets(of: names)) }
+
+    static func names(in octets: some Collection<UInt8>) -> Set<String> {
+        Set(String(decoding: octets, as: UTF8.self).split(whereSeparator: \.isNewline).map(String.init))
     }
+
+    static func octets(of names: Set<String>) -> [UInt8] { Array(names.sorted().map { $0 + "\n" }.joined().utf8) }
 }

@@ -21,6 +21,7 @@ enum HostMirror {
     static func events(_ notice: Notice) -> [Event] {
         switch notice {
         case .link(let link, let removed): [removed ? .linkGone(Int(link.index)) : .link(Uplink(link))]
+        case .associated(let index): [.associated(uplink: Int(index))]
         case .address(let address, let removed):
             [
                 removed
@@ -49,6 +50,7 @@ extension Uplink {
             isUp: link.flags.contains(.up), isRunning: link.flags.isSuperset(of: [.up, .lowerUp]),
             carrierLosses: Int(link.carrierLosses), mtu: link.mtu, hardwareAddress: link.hardwareAddress,
             master: link.master.map(Int.init))
+        isOperational = link.flags.contains(.running)
     }
 }
 
@@ -61,12 +63,7 @@ extension InterfaceAddress {
 
 extension HostAddress {
     init(_ address: InterfaceAddress) {
-        let value: Value =
-            switch address.address {
-            case .v4(let address): .v4(address)
-            case .v6(let address): .v6(address)
-            }
-        self.init(index: Int(address.index), value: value)
+        self.init(index: Int(address.index), value: address.address)
     }
 }
 

@@ -29,15 +29,15 @@ extension Logger.Level {
     }
 }
 
-/// Writes lines to standard error: `LEVEL: message`, and under systemd with the `<N>` that the journal understands.
+/// Writes to the journal, where standard error leads there, else lines to standard error: `clat-agent: LEVEL: message`.
 struct StandardErrorLog: LogHandler {
     var metadata: Logger.Metadata = [:]
     var logLevel: Logger.Level
-    private let toJournal: Bool
+    private let journal: Journal?
 
-    init(level: Logger.Level) {
+    init(level: Logger.Level, journal: Journal? = Journal()) {
         logLevel = level
-        toJournal = getenv("JOURNAL_STREAM") != nil
+        self.journal = journal
     }
 
     subscript(metadataKey key: String) -> Logger.Metadata.Value? {
@@ -46,9 +46,11 @@ struct StandardErrorLog: LogHandler {
     }
 
     func log(event: LogEvent) {
-        let prefix = toJournal ? "<\(Self.priority(event.level))>" : "clat-agent: "
-        let level = event.level >= .warning && !toJournal ? "\(event.level): " : ""
-        let line = Array("\(prefix)\(level)\(event.message)\n".utf8)
+        let fields = (event.metadata ?? [:]).sorted { $0.key < $1.key }
+            .map { ("CLAT_\($0.key.uppercased())", "\($0.value)") }
+        if journal?.write("\(event.message)", priority: Self.priority(event.level), fields) == true { return }
+        let level = event.level >= .warning ? "\(event.level): " : ""
+        let line = Array("clat-agent: \(level)\(event.message)\n".utf8)
         _ = write(STDERR_FILENO, line, line.count)
     }
 
@@ -62,5 +64,19 @@ struct StandardErrorLog: LogHandler {
         case .error: LOG_ERR
         case .critical: LOG_CRIT
         }
+    }
+}
+
+extension Logger {
+    /// Logs what is about an interface; that, and what kind of event it is, are fields of their own in the journal
+    /// (`CLAT_INTERFACE`, `CLAT_EVENT`, and `CLAT_CODE` for the code of a reason).
+    func log(
+        _ level: Level, _ interface: String, event kind: AgentEvent.Kind? = nil, code: String? = nil,
+        _ text: @autoclosure () -> String
+    ) {
+        var fields: Metadata = ["interface": "\(interface)"]
+        if let kind { fields["event"] = "\(kind.rawValue)" }
+        if let code { fields["code"] = "\(code)" }
+        log(level: level, "\(interface): \(text())", metadata: fields)
     }
 }

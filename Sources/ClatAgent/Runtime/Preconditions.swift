@@ -1,23 +1,22 @@
-import CLibCap
 import CLinux
 import ClatBase
 import Glibc
 
 /// What must hold before the agent touches anything.
 enum Preconditions {
-    /// The capabilities, by what needs them: links and routes; the raw ICMPv6 socket; namespaces.
-    private static let capabilities: [(value: CInt, name: String)] = [
-        (CAP_NET_ADMIN, "CAP_NET_ADMIN"), (CAP_NET_RAW, "CAP_NET_RAW"), (CAP_SYS_ADMIN, "CAP_SYS_ADMIN"),
-    ]
+    /// What the agent keeps for as long as it lives: any network may want links and routes, a raw socket or a namespace.
+    static let capabilities: [Capability] = [.netAdmin, .netRaw, .sysAdmin]
 
     static func checkCapabilities() throws(RunFailure) {
-        guard let set = cap_get_proc() else { throw .system(.last("cap_get_proc")) }
-        defer { cap_free(UnsafeMutableRawPointer(set)) }
-        let missing = capabilities.filter { capability in
-            var flag = CAP_CLEAR
-            return cap_get_flag(set, capability.value, CAP_EFFECTIVE, &flag) != 0 || flag != CAP_SET
-        }
-        if !missing.isEmpty { throw .missingCapabilities(missing.map(\.name)) }
+        let missing: [Capability]
+        do throws(SystemError) { missing = try Privileges.missing(of: capabilities) } catch { throw .system(error) }
+        if !missing.isEmpty { throw .missingCapabilities(missing.map(\.description)) }
+    }
+
+    /// Gives up every other capability, for all threads to come.
+    static func settleCapabilities() throws(RunFailure) {
+        try checkCapabilities()
+        do throws(SystemError) { try Privileges.keepOnly(capabilities) } catch { throw .system(error) }
     }
 
     static func checkKernel() throws(RunFailure) {
@@ -27,6 +26,12 @@ enum Preconditions {
         do throws(SystemError) {
             _ = try OwnedDescriptor(opening: "/dev/net/tun", O_RDWR)
         } catch {
+            if error.code == EACCES || error.code == EPERM {
+                throw .forbidden(
+                    "the TUN device (\(error))",
+                    remedy:
+                        "run it as root, or let it: chmod 666 /dev/net/tun; in a container or a unit, allow the device")
+            }
             throw .kernelLacks("TUN device (\(error))", remedy: "load the module: modprobe tun")
         }
     }

@@ -147,10 +147,12 @@ public final class Probe {
             let answer = answers[resolver.address]
             var told: [String] = []
             if case .prefixes(let prefixes, _) = answer?.outcome { told = prefixes.map(\.description) }
+            let isUsable = if case .failed = answer?.outcome { false } else { answer != nil }
             let isSilent = answer.map { $0.outcome == .failed(.noAnswer) } ?? true
             return ProbeReport.Resolver(
                 address: resolver.address.description, source: resolver.source,
-                milliseconds: isSilent ? nil : answer?.milliseconds, prefixes: told,
+                milliseconds: isSilent ? nil : answer?.milliseconds, isUsable: isUsable,
+                prefixes: told,
                 says: answer?.outcome.sentence ?? "does not answer")
         }
         let target = uplink.isWanted ? uplink.target : nil

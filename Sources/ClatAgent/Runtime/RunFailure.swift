@@ -9,6 +9,8 @@ public enum RunFailure: Error, Hashable, Sendable, CustomStringConvertible {
     case noSuchInterface(String, present: [String])
     /// The kernel lacks something.
     case kernelLacks(String, remedy: String)
+    /// The kernel has it, and the process may not use it.
+    case forbidden(String, remedy: String)
     /// The system refused something that should work.
     case system(SystemError)
     /// Another agent serves this network namespace.
@@ -23,7 +25,7 @@ public enum RunFailure: Error, Hashable, Sendable, CustomStringConvertible {
         case .kernelLacks: 69
         case .system: 71
         case .alreadyRunning: 75
-        case .missingCapabilities: 77
+        case .missingCapabilities, .forbidden: 77
         case .configuration: 78
         }
     }
@@ -36,6 +38,7 @@ public enum RunFailure: Error, Hashable, Sendable, CustomStringConvertible {
             "there is no interface \(name) here; "
                 + (present.isEmpty ? "there is none at all" : "there are: \(present.joined(separator: ", "))")
         case .kernelLacks(let what, let remedy): "this kernel has no \(what); \(remedy)"
+        case .forbidden(let what, let remedy): "the process may not use \(what); \(remedy)"
         case .system(let error): "\(error); this is unexpected, please report it"
         case .alreadyRunning(let pid):
             "a clat-agent (process \(pid)) already serves this network namespace; stop it first, or ask it: clat-agent status"

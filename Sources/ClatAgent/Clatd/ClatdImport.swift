@@ -5,29 +5,26 @@ import ClatTranslator
 public enum ClatdImport {
     /// The new file's text, for the text of the old one.
     public static func toml(_ text: String) -> String {
-        var values: [(key: String, value: String)] = []
-        for line in text.split(whereSeparator: \.isNewline) {
-            let line = uncommented(String(line))
-            guard let mark = line.firstIndex(of: "=") else { continue }
-            let key = trimmed(line[..<mark])
-            values.removeAll { $0.key == key }
-            values.append((key, trimmed(line[line.index(after: mark)...])))
+        var lines = ["# Made of a clatd.conf by: clat-agent import-clatd"]
+        for (key, value) in ClatdFile.values(text) {
+            let new = line(key, value)
+            // What our own file takes is known in one place; and debug and quiet are one key there.
+            let isGood = new.allSatisfy { $0.hasPrefix("#") } || canBeRead(lines + new)
+            lines += (isGood ? new : dropped(key, value, "this value is not understood, or another key has set it"))
         }
-        let lines = values.flatMap { line($0.key, $0.value) }
-        return (["# Made of a clatd.conf by: clat-agent import-clatd"] + lines).joined(separator: "\n") + "\n"
+        return lines.joined(separator: "\n") + "\n"
     }
 
-    /// `#`, `;` and `//` begin comments.
-    private static func uncommented(_ line: String) -> Substring {
-        var end = line.startIndex
-        while end < line.endIndex, line[end] != "#", line[end] != ";", !line[end...].hasPrefix("//") {
-            end = line.index(after: end)
-        }
-        return line[..<end]
+    private static func canBeRead(_ lines: [String]) -> Bool {
+        (try? ConfigurationFile.parse(lines.joined(separator: "\n"), path: "")) != nil
     }
 
-    private static func trimmed(_ text: Substring) -> String {
-        String(text.drop { $0 == " " || $0 == "\t" }.reversed().drop { $0 == " " || $0 == "\t" }.reversed())
+    /// A comment, which can have no control characters.
+    private static func dropped(_ key: String, _ value: String, _ why: String) -> [String] {
+        let text = "# \(key)=\(value): \(why)".unicodeScalars.map { scalar in
+            scalar.properties.generalCategory == .control ? "?" : Character(scalar)
+        }
+        return [String(text)]
     }
 
     /// Whether the value is one of clatd's words for yes; nil where it is neither.
@@ -40,7 +37,7 @@ public enum ClatdImport {
     }
 
     private static func line(_ key: String, _ value: String) -> [String] {
-        func dropped(_ why: String) -> [String] { ["# \(key)=\(value): \(why)"] }
+        func dropped(_ why: String) -> [String] { Self.dropped(key, value, why) }
         func quoted(_ name: String, _ text: String) -> [String] { ["\(name) = \"\(text)\""] }
         let invalid = dropped("this value is not understood")
         switch key {

@@ -1,6 +1,8 @@
 import ClatBase
 
-// What libFuzzer calls. An input is an octet of configuration and then frames: two octets of length, the top bit of which
+@testable import ClatTranslator
+
+// The translator, with whatever the TUN may bring. An input is an octet of configuration and then frames: two octets of length, the top bit of which
 // asks for right checksums, a virtio_net_hdr, and a packet. Several frames let fragments meet.
 
 /// Traps unless what is sent is an IP packet with the length that its header says, behind a virtio_net_hdr.
@@ -60,27 +62,26 @@ private func repair(_ bytes: inout MutableRawSpan, _ start: Int) {
     }
 }
 
-/// One input; always 0, as libFuzzer wants it.
-@_cdecl("LLVMFuzzerTestOneInput")
-public func fuzz(_ data: UnsafePointer<UInt8>, _ size: Int) -> CInt {
-    let input = UnsafeBufferPointer(start: data, count: size)
-    guard let selector = input.first else { return 0 }
-    var translator = Translator(configuration(selector), counters: TranslatorCounters())
-    var sink = Sink()
-    var rest = input.dropFirst()
-    // From a second after boot: before, the limit of errors lets none through.
-    var now: UInt64 = 1_000_000_000
-    while rest.count >= 2 {
-        let length = Int(rest[rest.startIndex] & 0x7f) << 8 | Int(rest[rest.startIndex + 1])
-        let wantsRepair = rest[rest.startIndex] & 0x80 != 0
-        rest = rest.dropFirst(2)
-        var memory = [UInt8](repeating: 0xa5, count: Translator.headroom) + rest.prefix(length)
-        rest = rest.dropFirst(length)
-        var span = memory.mutableSpan
-        var bytes = span.mutableBytes
-        if wantsRepair { repair(&bytes, Translator.headroom + 10) }
-        translator.translate(&bytes, frame: Translator.headroom..<bytes.byteCount, now: now, into: &sink)
-        now += 1_000_000_000
+extension Target {
+    /// Frames, one after the other, through one translator.
+    static let translator = Target { input in
+        guard let selector = input.first else { return }
+        var translator = Translator(configuration(selector), counters: TranslatorCounters())
+        var sink = Sink()
+        var rest = input.dropFirst()
+        // From a second after boot: before, the limit of errors lets none through.
+        var now: UInt64 = 1_000_000_000
+        while rest.count >= 2 {
+            let length = Int(rest[rest.startIndex] & 0x7f) << 8 | Int(rest[rest.startIndex + 1])
+            let wantsRepair = rest[rest.startIndex] & 0x80 != 0
+            rest = rest.dropFirst(2)
+            var memory = [UInt8](repeating: 0xa5, count: Translator.headroom) + rest.prefix(length)
+            rest = rest.dropFirst(length)
+            var span = memory.mutableSpan
+            var bytes = span.mutableBytes
+            if wantsRepair { repair(&bytes, Translator.headroom + 10) }
+            translator.translate(&bytes, frame: Translator.headroom..<bytes.byteCount, now: now, into: &sink)
+            now += 1_000_000_000
+        }
     }
-    return 0
 }

@@ -1,5 +1,24 @@
 import Glibc
 
+/// The first octets of a file, at most `limit` of them. One that is a pipe is not waited for.
+public func readFile(_ path: String, limit: Int = 1 << 16) throws(SystemError) -> [UInt8] {
+    let file = try OwnedDescriptor(opening: path, O_RDONLY | O_NONBLOCK)
+    var all: [UInt8] = []
+    var chunk = [UInt8](repeating: 0, count: min(limit, 1 << 16))
+    while all.count < limit {
+        let room = min(chunk.count, limit - all.count)
+        let count = try retrying("read \(path)") { read(file.rawValue, &chunk, room) }
+        if count == 0 { break }
+        all += chunk[..<count]
+    }
+    return all
+}
+
+/// The same as text; empty where it cannot be read.
+public func readText(_ path: String, limit: Int = 1 << 16) -> String {
+    String(decoding: (try? readFile(path, limit: limit)) ?? [], as: UTF8.self)
+}
+
 /// Replaces the whole content of a file in one go: readers see the old or the new, whatever happens meanwhile. A new file
 /// beside it is renamed over it.
 public func replaceFile(_ path: String, with octets: [UInt8], mode: UInt32 = 0o644) throws(SystemError) {

@@ -1,0 +1,74 @@
+import ClatBase
+
+/// The host may have come to another network unseen: by another access point of the same name, or in its sleep. What routers
+/// told goes on being used, but they are asked, and once one of them has answered, what none has told again is forgotten. Where
+/// nobody answers all stays as it is: no network is no better.
+struct Doubt: Hashable, Sendable, Codable {
+    /// What was heard before this is in doubt.
+    var since: BootInstant
+    /// When the first advertisement came since.
+    var answered: BootInstant?
+    /// Routers that have told a prefix again, which shows that this is their link still: all that they told stands.
+    var confirmed: Set<IPv6Address> = []
+
+    /// How long all routers have to tell their word again after the first did: more than the 3 s that they keep between two
+    /// multicast advertisements (RFC 4861 section 6.2.6), and than the half second by which they delay an answer.
+    static let patience: Duration = .seconds(5)
+
+    /// When what is still in doubt is forgotten.
+    var end: BootInstant? { answered.map { $0 + Self.patience } }
+    /// When routers are asked: once more after the first answer, as the first question or an answer may have been lost.
+    var questions: [BootInstant] { [since] + (answered.map { [$0 + Self.patience / 2] } ?? []) }
+
+    /// Whether the word of a router is in doubt that was heard then.
+    func concerns(_ router: IPv6Address, _ heard: BootInstant) -> Bool {
+        heard < since && !confirmed.contains(router)
+    }
+}
+
+extension LinkKnowledge {
+    /// Begins to doubt what routers have told.
+    mutating func beginDoubt(now: BootInstant) {
+        doubt = isSilent ? nil : Doubt(since: now)
+    }
+
+    /// Words younger than this are not doubted because of another router.
+    static let freshness: Duration = .seconds(10)
+
+    /// Whether a router that was not known brings all that a CLAT needs, while nobody else was heard lately: the network may
+    /// be another one, or that router have taken the place of one that has gone.
+    func isSuccessor(_ advertisement: RouterAdvertisement, now: BootInstant) -> Bool {
+        advertisement.routerLifetime > 0 && advertisement.pref64s.contains { $0.lifetime > 0 }
+            && advertisement.prefixes.contains { $0.autonomous && $0.preferredLifetime > 0 }
+            && routers.allSatisfy { $0.heard + Self.freshness < now }
+    }
+
+    /// An advertisement has come: where nothing is in doubt any more the doubt is over.
+    mutating func allayDoubt(now: BootInstant) {
+        guard var doubt else { return }
+        doubt.answered = doubt.answered ?? now
+        let words =
+            routers.map { ($0.address, $0.heard) } + prefixes.map { ($0.router, $0.heard) }
+            + rdnss.map { ($0.router, $0.heard) }
+            + pref64s.entries.compactMap { entry in entry.router.map { ($0, entry.heard) } }
+        self.doubt = words.contains { doubt.concerns($0.0, $0.1) } ? doubt : nil
+    }
+
+    /// Forgets what was not told again in time.
+    mutating func endDoubt(now: BootInstant) {
+        guard let doubt, let end = doubt.end, end <= now else { return }
+        self.doubt = nil
+        routers.removeAll { doubt.concerns($0.address, $0.heard) }
+        prefixes.removeAll { doubt.concerns($0.router, $0.heard) }
+        rdnss.removeAll { doubt.concerns($0.router, $0.heard) }
+        useResolvers(now: now)
+        let resolvers = Set(dns.resolvers.map(\.address))
+        pref64s.forget { entry in
+            switch entry.source {
+            case .configuration: false
+            case .router(let address): doubt.concerns(address, entry.heard)
+            case .resolver(let address): entry.heard < doubt.since && !resolvers.contains(address)
+            }
+        }
+    }
+}

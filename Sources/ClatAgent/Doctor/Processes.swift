@@ -1,0 +1,58 @@
+import ClatBase
+import Glibc
+
+/// Running programs of this network namespace, by /proc.
+enum Processes {
+    /// One of them.
+    struct Process: Hashable {
+        var number: Int
+        /// At most 15 octets.
+        var name: String
+    }
+
+    /// Those of these names.
+    static func all(named names: Set<String>) -> [Process] {
+        all().filter { names.contains($0.name) }
+    }
+
+    /// Those that have a TUN or TAP device open, and its name (`iff` in /proc/PID/fdinfo, tun.txt). Without root, those of
+    /// this user.
+    static func withTUN() -> [(number: Int, name: String, device: String)] {
+        all().flatMap { process in
+            let directory = "/proc/\(process.number)/fdinfo"
+            return entries(of: directory).compactMap { entry in
+                readText("\(directory)/\(entry)").split(separator: "\n").first { $0.hasPrefix("iff:") }
+                    .map { (process.number, process.name, String($0.dropFirst(4).filter { $0 != "\t" && $0 != " " })) }
+            }
+        }
+    }
+
+    private static func all() -> [Process] {
+        let ours = namespace(of: "self")
+        return entries(of: "/proc").compactMap { entry in
+            guard let number = Int(entry), namespace(of: entry) == ours else { return nil }
+            return Process(number: number, name: String(readText("/proc/\(entry)/comm").prefix { $0 != "\n" }))
+        }
+    }
+
+    private static func entries(of path: String) -> [String] {
+        guard let directory = opendir(path) else { return [] }
+        defer { closedir(directory) }
+        var names: [String] = []
+        while let entry = readdir(directory) {
+            names.append(
+                withUnsafeBytes(of: entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) })
+        }
+        return names
+    }
+
+    private static func namespace(of process: String) -> String? {
+        var text = [UInt8](repeating: 0, count: 64)
+        let count = text.withUnsafeMutableBytes { buffer in
+            buffer.withMemoryRebound(to: CChar.self) { buffer in
+                buffer.baseAddress.map { readlink("/proc/\(process)/ns/net", $0, buffer.count) } ?? -1
+            }
+        }
+        return count > 0 ? String(decoding: text[..<count], as: UTF8.self) : nil
+    }
+}

@@ -1,0 +1,107 @@
+"""The scripts for OpenRC and runit, by a real openrc-run and a real runsv, whose packages are unpacked and not installed."""
+
+import pathlib
+import shutil
+import subprocess
+
+import pytest
+
+import guest
+from agent import REPOSITORY, binary
+from lab import Lab
+from namespace import wait_until
+
+pytestmark = pytest.mark.agent
+UPLINK = "eth0"
+PROGRAM = pathlib.Path("/usr/local/sbin/clat-agent")
+CONFIGURATION = pathlib.Path("/etc/clat-agent/config.toml")
+RUNIT = pathlib.Path("/etc/sv/clat-agent")
+
+
+def sh(command, check=True):
+    done = subprocess.run(["sh", "-c", command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          text=True, timeout=60)
+    assert not check or done.returncode == 0, f"{command} ended with {done.returncode}: {done.stdout}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def lab():
+    """A lab whose laptop is this machine, with program, configuration and group where an administrator puts them."""
+    debs = REPOSITORY / ".build-vm/debs"
+    for name in ("libeinfo1", "librc1", "openrc", "runit"):
+        package, = debs.glob(f"{name}_*.deb")
+        # /bin and the like are links here.
+        sh(f"dpkg-deb --fsys-tarfile {package} | tar -x --keep-directory-symlink -C /")
+    sh("ldconfig; getent group clat-agent || groupadd --system clat-agent")
+    PROGRAM.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy2(binary(), PROGRAM)
+    CONFIGURATION.parent.mkdir(exist_ok=True)
+    with Lab() as made:
+        made.laptop.ip(f"link set eth0 down\nlink set eth0 netns 1 name {UPLINK}")
+        made.laptop.close()
+        made.laptop = guest.Machine()
+        made.laptop.ip(f"link set {UPLINK} up")
+        yield made
+
+
+def install(script, target):
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text((REPOSITORY / script).read_text().replace("@SBINDIR@", str(PROGRAM.parent)))
+    target.chmod(0o755)
+
+
+def serves(lab, metric):
+    """IPv4 works, with that metric, and the group owns the runtime directory."""
+    wait_until(lambda: f"metric {metric}" in sh(f"{PROGRAM} status {UPLINK}", check=False), timeout=40, what="IPv4")
+    assert "1 received" in sh(f"ping -n -c1 -W10 {Lab.SERVER}")
+    assert sh("stat -c %G /run/clat-agent") == "clat-agent\n"
+
+
+def is_gone():
+    wait_until(lambda: not sh("pidof clat-agent", check=False), timeout=20, what="the end")
+    assert "clat-" not in sh("ip link; ip -4 route")
+
+
+def test_openrc(lab):
+    install("contrib/openrc/clat-agent", pathlib.Path("/etc/init.d/clat-agent"))
+    # As where OpenRC booted the machine.
+    states = "daemons exclusive failed hotplugged inactive options scheduled started starting stopping tmp wasinactive"
+    sh(f"for state in {states}; do mkdir -p /run/openrc/$state; done; touch /run/openrc/softlevel")
+    CONFIGURATION.write_text("metrik = 7\n")
+    refused = sh("rc-service clat-agent start", check=False)
+    assert "config.toml:1: metrik: there is no such key here; is it metric?" in refused and not sh("pidof clat-agent", check=False)
+    CONFIGURATION.write_text("metric = 7\n")
+    sh("rc-service clat-agent start")
+    serves(lab, 7)
+    assert "status: started" in sh("rc-service clat-agent status")
+    CONFIGURATION.write_text("metric = 8\n")
+    sh("rc-service clat-agent reload")
+    serves(lab, 8)
+    assert "metric: was 7, is 8" in pathlib.Path("/var/log/clat-agent.log").read_text()
+    # Killed, it comes back.
+    sh("kill -9 $(pidof clat-agent)")
+    wait_until(lambda: not sh("ip -4 route"), what="its end")
+    serves(lab, 8)
+    sh("rc-service clat-agent stop")
+    is_gone()
+
+
+def test_runit(lab):
+    install("contrib/runit/run", RUNIT / "run")
+    CONFIGURATION.write_text("metric = 7\n")
+    with open("/run/runsv.log", "w") as log, subprocess.Popen(["runsv", RUNIT], stdout=log, stderr=log) as supervisor:
+        try:
+            serves(lab, 7)
+            assert sh(f"sv status {RUNIT}").startswith("run: ")
+            CONFIGURATION.write_text("metric = 8\n")
+            sh(f"sv hup {RUNIT}")
+            serves(lab, 8)
+            # Killed, it comes back.
+            sh(f"sv kill {RUNIT}")
+            serves(lab, 8)
+            sh(f"sv -w 20 stop {RUNIT}")
+            is_gone()
+        finally:
+            supervisor.terminate()
+    assert "metric: was 7, is 8" in pathlib.Path("/run/runsv.log").read_text()
