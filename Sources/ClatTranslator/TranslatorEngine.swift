@@ -151,6 +151,13 @@ private final class Shared: Sendable {
         latest.withLock { _ in generation.store(Self.stopGeneration, ordering: .releasing) }
     }
 
+    /// Why the thread has no filter of system calls, once that is settled.
+    func waitForConfinement() -> SystemError? {
+        var settled: UInt64 = 0
+        while eventfd_read(confined.rawValue, &settled) != 0 && errno == EINTR {}
+        return filterRefusal.withLock { $0 }
+    }
+
     func pause() {
         latest.withLock { _ in generation.store(Self.pauseGeneration, ordering: .releasing) }
     }
@@ -158,13 +165,6 @@ private final class Shared: Sendable {
     func resume() {
         // Another than any before, so that the thread looks at the configuration.
         latest.withLock { _ in generation.store(1 << 62, ordering: .releasing) }
-    }
-
-    /// Why the thread has no filter of system calls, once that is settled.
-    func waitForConfinement() -> SystemError? {
-        var settled: UInt64 = 0
-        while eventfd_read(confined.rawValue, &settled) != 0 && errno == EINTR {}
-        return filterRefusal.withLock { $0 }
     }
 
     /// The body of the thread.
@@ -233,7 +233,7 @@ private final class Shared: Sendable {
 
     private func waitForEndOfPause() {
         isPaused.store(true, ordering: .releasing)
-        // By a system call that the thread's filter lets through.
+        // By a system call that the thread's filter lets through anyhow.
         while generation.load(ordering: .acquiring) == Self.pauseGeneration { poll(nil, 0, 1) }
         isPaused.store(false, ordering: .releasing)
     }

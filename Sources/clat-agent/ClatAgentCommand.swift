@@ -10,7 +10,8 @@ struct ClatAgentCommand: ParsableCommand {
         subcommands: [
             RunCommand.self, StatusCommand.self, DoctorCommand.self, ProbeCommand.self, RenewCommand.self,
             MonitorCommand.self, EnableCommand.self, DisableCommand.self, ReexecCommand.self, ExecCommand.self,
-            CaptureCommand.self, MetricsCommand.self, ConfigCommand.self, ImportClatdCommand.self, CleanupCommand.self,
+            CaptureCommand.self, MetricsCommand.self,
+            ConfigCommand.self, ImportClatdCommand.self, CleanupCommand.self,
         ])
 }
 

@@ -88,9 +88,7 @@ final class ControlService {
                 return .reply(Varlink.reply(Varlink.None()))
             }
         case ControlInterface.reexec:
-            guard request.privilege >= .owner else {
-                return .reply(Varlink.refusal(ServiceInterface.permissionDenied))
-            }
+            guard request.privilege == .owner else { return .reply(Varlink.refusal(ServiceInterface.permissionDenied)) }
             return .reply(Varlink.refusal(ControlInterface.notReexecuted, ["cause": target.reexec()]))
         case ControlInterface.openNamespace:
             // Whoever holds it keeps the namespace alive, and nobody else could enter it.

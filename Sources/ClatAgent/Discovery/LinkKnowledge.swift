@@ -79,15 +79,16 @@ public struct LinkKnowledge: Hashable, Sendable, Codable {
         case routers, prefixes, pref64s, rdnss, otherResolvers, refreshAsked, doubt
     }
 
-    /// Nothing known.
-    public init() {}
-
     /// Whether no more is known than ever can be learnt.
     var isWithinCapacity: Bool {
         routers.count <= Self.routerCapacity && prefixes.count <= Self.prefixCapacity && pref64s.isWithinCapacity
             && rdnss.count <= Self.resolverCapacity
+            && doubt?.confirmed.count ?? 0 <= Self.routerCapacity
             && otherResolvers.values.allSatisfy { $0.count <= Self.resolverCapacity }
     }
+
+    /// Nothing known.
+    public init() {}
 
     /// Takes in an advertisement; how much of it there was no room for.
     @discardableResult

@@ -44,7 +44,7 @@ final class PacketPath: Sendable {
         var attempt = Attempt(devices, configuration, datapath)
         if let programs = attempt.programs.take() {
             engine = try TranslatorEngine(tun, configuration: configuration)
-            status = attempt.status(programs.attachment, offloads, datapath, engine.filterRefusal)
+            status = attempt.status(programs.attachment, offloads, datapath).noting(engine.filterRefusal)
             way = .programs(programs)
         } else {
             if datapath == .kernel, let refusal = attempt.refusal { throw refusal }
@@ -52,7 +52,7 @@ final class PacketPath: Sendable {
             let routes = try RouteSteering(devices, configuration: configuration)
             engine = try TranslatorEngine(tun, errors: errors, configuration: Self.forwarded(configuration))
             way = .routes(routes)
-            status = attempt.status(nil, offloads, datapath, engine.filterRefusal)
+            status = attempt.status(nil, offloads, datapath).noting(engine.filterRefusal)
         }
     }
 
@@ -74,7 +74,7 @@ final class PacketPath: Sendable {
         if relics.steering == .routes {
             engine = try TranslatorEngine(tun, errors: ICMPErrorSocket(), configuration: Self.forwarded(configuration))
             way = .routes(try RouteSteering(devices, configuration: configuration))
-            status = Attempt().status(nil, offloads, datapath, engine.filterRefusal)
+            status = Attempt().status(nil, offloads, datapath).noting(engine.filterRefusal)
         } else {
             engine = try TranslatorEngine(tun, configuration: configuration)
             var attempt = Attempt(
@@ -82,7 +82,7 @@ final class PacketPath: Sendable {
             guard let programs = attempt.programs.take() else {
                 throw attempt.refusal ?? SteeringError.failed(SystemError(call: "attach eBPF programs", code: ENOSYS))
             }
-            status = attempt.status(programs.attachment, offloads, datapath, engine.filterRefusal)
+            status = attempt.status(programs.attachment, offloads, datapath).noting(engine.filterRefusal)
             way = .programs(programs)
         }
     }
@@ -113,7 +113,7 @@ final class PacketPath: Sendable {
 
         /// `attachment` is nil for routes and rules.
         borrowing func status(
-            _ attachment: Steering.Attachment?, _ offloads: String, _ datapath: Datapath, _ unfiltered: SystemError?
+            _ attachment: Steering.Attachment?, _ offloads: String, _ datapath: Datapath
         ) -> DatapathStatus {
             var words: [String] = datapath == .userspace ? ["as configured"] : []
             if let attachment {
@@ -123,7 +123,6 @@ final class PacketPath: Sendable {
                 words.append("steered by routes and rules, as \(refusal.map { "\($0)" } ?? "before")")
                 words.append("TUN with \(offloads)")
             }
-            if let unfiltered { words.append("no filter of system calls: \(unfiltered)") }
             return DatapathStatus(kind: isInKernel ? "kernel" : "userspace", detail: words.joined(separator: "; "))
         }
     }
@@ -226,5 +225,13 @@ final class PacketPath: Sendable {
         add("in", counts.inbound, kernel?.inbound)
         for (reason, count) in counts.drops where count > 0 { all["drop-\(reason)"] = count }
         return all
+    }
+}
+
+extension DatapathStatus {
+    /// The same, and that the packet thread has no filter of system calls, if so.
+    fileprivate func noting(_ filterRefusal: SystemError?) -> DatapathStatus {
+        guard let filterRefusal else { return self }
+        return DatapathStatus(kind: kind, detail: "\(detail); no filter of system calls: \(filterRefusal)")
     }
 }
