@@ -343,6 +343,7 @@ public struct UplinkMachine: Hashable, Sendable {
             routing: standing.routing ?? Routing(router: .unspecified, hardwareAddress: nil, onLink: []),
             translator: translator, current: current, route: standing.route)
         choice = entry.map(Choice.init)
+        isWanted = true
         reason = adoption.reason
         since = adoption.since
     }
