@@ -277,9 +277,11 @@ public struct UplinkMachine: Hashable, Sendable {
     }
 
     /// Takes in that a step failed: all is taken down, and built anew after a while. On the way down a step that fails
-    /// counts as done, since what it left goes with the namespace.
+    /// counts as done, since what it left goes with the namespace; and so does an announcement.
     mutating func absorb(failed step: Step, _ text: String, now: BootInstant) {
         inFlight = nil
+        // Routers that are not told ask by themselves, once there is something for us.
+        if case .announce = step { return standing.absorb(step, .done, now: now) }
         if step.isUndoing { standing.forget(step) }
         if isWanted { fail(.failed(step.name, text), now: now) }
     }
@@ -323,6 +325,27 @@ public struct UplinkMachine: Hashable, Sendable {
             let text = "another program keeps setting the ipvlans of this interface to another mode than L2"
             fail(.failed(.restoreMode, text), now: now)
         }
+    }
+
+    /// Goes on with what a process before this one has left. Routers and resolvers are asked anew, and what they told holds
+    /// until it runs out.
+    mutating func adopt(_ adoption: Adoption, now: BootInstant) {
+        standing = adoption.standing
+        guard let uplink, uplink.isRunning, let translator = standing.translator,
+            let current = translator.mappings.first
+        else { return }
+        knowledge = adoption.knowledge
+        knowledge.useResolvers(now: now)
+        // Of what was wanted only the choices count, which stay while they can; the rest follows from what is known.
+        target = Target(
+            uplink: uplink.index, wireless: uplink.medium == .wireless, hardwareAddress: HardwareAddress(rawValue: 0),
+            hostLinkName: uplink.hostLinkName, hostLinkMTU: standing.hostLinkMTU ?? uplink.mtu,
+            routing: standing.routing ?? Routing(router: .unspecified, hardwareAddress: nil, onLink: []),
+            translator: translator, current: current, route: standing.route)
+        choice = entry.map(Choice.init)
+        isWanted = true
+        reason = adoption.reason
+        since = adoption.since
     }
 
     /// Nothing that was known of the network holds any more.
@@ -370,8 +393,8 @@ public struct UplinkMachine: Hashable, Sendable {
 
     /// Takes in that the host was asleep: it may be on another network, and a switch may have forgotten the CLAT's address.
     mutating func resume(now: BootInstant) {
-        doubtNetwork(now: now)
         renew(now: now)
+        knowledge.beginDoubt(endsInSilence: true, now: now)
         standing.announced = []
     }
 
