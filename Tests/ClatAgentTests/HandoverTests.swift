@@ -183,6 +183,8 @@ struct HandoverTests {
         try world.pass(.seconds(1749))
         #expect(world.kernel.places[7]?.routes.isEmpty == false)
         try world.pass(.seconds(2))
+        #expect(world.kernel.places[7]?.routes == [])
+        try world.pass(.seconds(20))
         #expect(world.uplink(7)?.reason.state == .off && world.kernel.isClean)
     }
 
