@@ -18,7 +18,13 @@
 #include <sys/un.h>
 
 /* ioctl requests are macros with a cast inside, which the importer cannot see. */
-enum { CLAT_TUNSETIFF = TUNSETIFF, CLAT_TUNSETOFFLOAD = TUNSETOFFLOAD, CLAT_TUNSETVNETHDRSZ = TUNSETVNETHDRSZ };
+enum {
+	CLAT_TUNSETIFF = TUNSETIFF,
+	CLAT_TUNGETIFF = TUNGETIFF,
+	CLAT_TUNSETOFFLOAD = TUNSETOFFLOAD,
+	CLAT_TUNSETVNETHDRSZ = TUNSETVNETHDRSZ,
+	CLAT_TUNGETDEVNETNS = TUNGETDEVNETNS,
+};
 
 /* Since Linux 6.2 (linux/if_tun.h of older distributions lacks them). */
 #ifndef TUN_F_USO4

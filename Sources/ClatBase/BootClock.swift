@@ -33,3 +33,23 @@ public struct BootInstant: Hashable, Sendable, Comparable {
         left.nanoseconds < right.nanoseconds
     }
 }
+
+extension BootInstant: Codable {
+    /// More than the longest lifetime of any protocol here (2^32 s) after any boot; sums with one still fit.
+    private static let latest: Int64 = 4_500_000_000_000_000_000
+
+    /// From nanoseconds that can be a moment.
+    public init(from decoder: any Decoder) throws {
+        let container = try decoder.singleValueContainer()
+        nanoseconds = try container.decode(Int64.self)
+        guard (0...Self.latest).contains(nanoseconds) else {
+            throw DecodingError.dataCorruptedError(in: container, debugDescription: "\(nanoseconds) ns is no moment")
+        }
+    }
+
+    /// As nanoseconds.
+    public func encode(to encoder: any Encoder) throws {
+        var container = encoder.singleValueContainer()
+        try container.encode(nanoseconds)
+    }
+}

@@ -1,5 +1,5 @@
 /// A 48-bit Ethernet address, octet 0 in bits 47 to 40.
-public struct HardwareAddress: Hashable, Sendable, CustomStringConvertible {
+public struct HardwareAddress: RawRepresentable, Hashable, Sendable, Codable, CustomStringConvertible {
     /// The address as a number below 2^48.
     public let rawValue: UInt64
 

@@ -1,7 +1,7 @@
 import Glibc
 
 /// An IPv4 address (RFC 791 section 3.2): 32 bits as a number, so 192.0.0.1 is `0xC000_0001`.
-public struct IPv4Address: Hashable, Sendable, Comparable, LosslessStringConvertible {
+public struct IPv4Address: Hashable, Sendable, Comparable, TextCodable {
     /// The address as a number in host byte order.
     public var rawValue: UInt32
 

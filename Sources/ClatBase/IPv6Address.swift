@@ -1,7 +1,7 @@
 public import Glibc
 
 /// An IPv6 address (RFC 4291): 128 bits as two numbers in host byte order, octets 0 to 7 and octets 8 to 15.
-public struct IPv6Address: Hashable, Sendable, Comparable, LosslessStringConvertible {
+public struct IPv6Address: Hashable, Sendable, Comparable, TextCodable {
     /// Octets 0 to 7, octet 0 in the top bits.
     public var high: UInt64
     /// Octets 8 to 15, octet 8 in the top bits.
@@ -75,7 +75,7 @@ public struct IPv6Address: Hashable, Sendable, Comparable, LosslessStringConvert
 }
 
 /// An IPv6 prefix (RFC 4291 section 2.3): an address whose bits past `length` are zero.
-public struct IPv6Prefix: Hashable, Sendable, LosslessStringConvertible {
+public struct IPv6Prefix: Hashable, Sendable, TextCodable {
     /// The prefix bits, the rest zero.
     public let address: IPv6Address
     /// 0 to 128.

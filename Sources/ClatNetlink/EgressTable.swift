@@ -9,6 +9,9 @@ import Glibc
 public struct EgressTable: ~Copyable, Sendable {
     private let socket: MnlSocket
 
+    /// The socket's, valid as long as this value lives: whoever holds a copy keeps the table.
+    public var descriptor: CInt { socket.descriptor }
+
     /// Makes it in the calling thread's network namespace.
     public init(named name: String, device: String, sources: [IPPrefix]) throws(NetlinkError) {
         let operation = "make nftables table \(name) for \(device)"

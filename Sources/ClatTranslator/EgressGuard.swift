@@ -10,15 +10,24 @@ public struct EgressGuard: ~Copyable, Sendable {
     private let link: OwnedDescriptor
     private let counter: OwnedDescriptor
 
-    /// Attaches it to that device of the calling thread's network namespace.
-    public init(uplink: UInt32) throws(SteeringError) {
+    /// The link's, valid as long as this value lives.
+    public var descriptor: CInt { link.rawValue }
+
+    /// Attaches it to that device of the calling thread's network namespace, in the place of what `former`, which stays the
+    /// caller's, is the link of.
+    public init(uplink: UInt32, replacing former: CInt? = nil) throws(SteeringError) {
         let object = try BPFObjectFile(BPFObjectFile.image(GuardObject.hexadecimal))
         let program = try object.program("guard_uplink")
         let attach = bpf_attach_type(UInt32(CLAT_BPF_TCX_EGRESS))
-        let link = try adopt(
-            bpf_link_create(program.rawValue, CInt(uplink), attach, nil), "attach an eBPF program by tcx")
         let counter = try object.map("guard_stopped")
-        self.link = link
+        if let former {
+            try checkLink(former, isOn: uplink, attach)
+            try check(bpf_link_update(former, program.rawValue, nil), "exchange an eBPF program")
+            link = try adopt(fcntl(former, F_DUPFD_CLOEXEC, 3), "duplicate an eBPF link")
+        } else {
+            link = try adopt(
+                bpf_link_create(program.rawValue, CInt(uplink), attach, nil), "attach an eBPF program by tcx")
+        }
         self.counter = counter
     }
 

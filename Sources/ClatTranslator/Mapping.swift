@@ -1,7 +1,7 @@
 public import ClatBase
 
 /// One CLAT address pair and the PREF64 that its flows use. What the host sends from `ipv4` leaves from `ipv6`.
-public struct Mapping: Hashable, Sendable {
+public struct Mapping: Hashable, Sendable, Codable {
     /// The host's address on the CLAT, of 192.0.0.0/29 (RFC 7335).
     public var ipv4: IPv4Address
     /// The CLAT's address on the uplink.

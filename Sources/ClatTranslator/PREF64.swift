@@ -7,7 +7,7 @@ public import ClatBase
 ///
 ///     length   32       40         48         56         64         96
 ///     octets   4 to 7   5 to 7, 9  6, 7, 9, 10  7, 9 to 11  9 to 12    12 to 15
-public struct PREF64: Hashable, Sendable, LosslessStringConvertible {
+public struct PREF64: Hashable, Sendable, TextCodable {
     /// The prefix.
     public let prefix: IPv6Prefix
     let layout: EmbeddingLayout

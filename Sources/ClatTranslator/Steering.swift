@@ -46,7 +46,7 @@ public struct Steering: ~Copyable, Sendable {
     let program: BPFProgram
     private let devices: Devices
     private let kernelPath: Bool
-    /// Of uplink, host and TUN with `.tcx`; nil with `.clsact`.
+    /// Of uplink, TUN and host with `.tcx`; nil with `.clsact`.
     private let links: [3 of OwnedDescriptor]?
 
     /// Loads the programs, configures and attaches them. The calling thread is in the devices' network namespace.
@@ -54,12 +54,20 @@ public struct Steering: ~Copyable, Sendable {
     /// - Parameters:
     ///   - kernelPath: whether plain packets are translated in the kernel; else all go through the TUN.
     ///   - attachment: what to try first; `.clsact` follows where the kernel has no tcx.
+    ///   - former: the links, as ``linkDescriptors`` has them, of programs that another process attached. The new programs
+    ///     take the place of these at once, so that no packet meets none or two. They stay the caller's.
     public init(
-        _ devices: Devices, configuration: TranslatorConfiguration, kernelPath: Bool, attachment: Attachment = .tcx
+        _ devices: Devices, configuration: TranslatorConfiguration, kernelPath: Bool, attachment: Attachment = .tcx,
+        replacing former: [CInt] = []
     ) throws(SteeringError) {
         let program = try BPFProgram()
         try program.configure(clat_config(devices, configuration, kernelPath: kernelPath))
-        let links = attachment == .tcx ? Self.tcxLinks(program, devices) : nil
+        let links =
+            if !former.isEmpty {
+                try Self.replace(former, by: program, on: devices)
+            } else {
+                attachment == .tcx ? Self.tcxLinks(program, devices) : nil
+            }
         if links == nil {
             try Self.attachFilter(program.fromUplink, to: devices.uplink)
             try Self.attachFilter(program.fromTUN, to: devices.tun)
@@ -83,6 +91,43 @@ public struct Steering: ~Copyable, Sendable {
         SteeringCounts(try program.counts())
     }
 
+    /// Of uplink, TUN and host with `.tcx`, valid as long as this value lives; none with `.clsact`.
+    public var linkDescriptors: [CInt] {
+        switch links {
+        case .some(let links): links.indices.map { links[$0].rawValue }
+        case nil: []
+        }
+    }
+
+    /// Detaches the programs, whoever else holds their links.
+    public borrowing func detach() {
+        for link in linkDescriptors { _ = bpf_link_detach(link) }
+    }
+
+    /// Exchanges the programs of links, each in one instant.
+    private static func replace(
+        _ former: [CInt], by program: borrowing BPFProgram, on devices: Devices
+    ) throws(SteeringError) -> [3 of OwnedDescriptor] {
+        let interfaces = [devices.uplink, devices.tun, devices.host]
+        guard former.count == interfaces.count else {
+            throw .failed(SystemError(call: "take over \(former.count) eBPF links, not 3", code: EINVAL))
+        }
+        for (link, interface) in zip(former, interfaces) {
+            try checkLink(link, isOn: interface, bpf_attach_type(UInt32(CLAT_BPF_TCX_INGRESS)))
+        }
+        try check(bpf_link_update(former[0], program.fromUplink.rawValue, nil), "exchange the uplink's eBPF program")
+        try check(bpf_link_update(former[1], program.fromTUN.rawValue, nil), "exchange the TUN's eBPF program")
+        try check(bpf_link_update(former[2], program.fromHost.rawValue, nil), "exchange the host's eBPF program")
+        let uplink = try duplicate(former[0])
+        let tun = try duplicate(former[1])
+        let host = try duplicate(former[2])
+        return [uplink, tun, host]
+    }
+
+    private static func duplicate(_ link: CInt) throws(SteeringError) -> OwnedDescriptor {
+        try adopt(fcntl(link, F_DUPFD_CLOEXEC, 3), "duplicate an eBPF link")
+    }
+
     /// Nil where the kernel has no tcx.
     private static func tcxLinks(_ program: borrowing BPFProgram, _ devices: Devices) -> [3 of OwnedDescriptor]? {
         guard let uplink = tcxLink(program.fromUplink, devices.uplink),
@@ -104,22 +149,47 @@ public struct Steering: ~Copyable, Sendable {
     ) throws(SteeringError) {
         let descriptor = program.rawValue
         let (answer, log) = BPFLog.collecting { () -> CInt in
-            var hook = bpf_tc_hook()
-            hook.sz = MemoryLayout<bpf_tc_hook>.size
-            hook.ifindex = CInt(interface)
-            hook.attach_point = BPF_TC_INGRESS
-            let created = bpf_tc_hook_create(&hook)
-            guard created == 0 || created == -EEXIST else { return created }
-            var options = bpf_tc_opts()
-            options.sz = MemoryLayout<bpf_tc_opts>.size
-            options.prog_fd = descriptor
-            options.flags = BPF_TC_F_REPLACE.rawValue
-            options.handle = 1
-            options.priority = 1
-            return bpf_tc_attach(&hook, &options)
+            withZeroed(bpf_tc_hook.self) { hook in
+                hook.pointee.sz = MemoryLayout<bpf_tc_hook>.size
+                hook.pointee.ifindex = CInt(interface)
+                hook.pointee.attach_point = BPF_TC_INGRESS
+                let created = bpf_tc_hook_create(hook)
+                guard created == 0 || created == -EEXIST else { return created }
+                return withZeroed(bpf_tc_opts.self) { options in
+                    options.pointee.sz = MemoryLayout<bpf_tc_opts>.size
+                    options.pointee.prog_fd = descriptor
+                    options.pointee.flags = BPF_TC_F_REPLACE.rawValue
+                    options.pointee.handle = 1
+                    options.pointee.priority = 1
+                    return bpf_tc_attach(hook, options)
+                }
+            }
         }
         guard answer >= 0 else {
             throw SteeringError(SystemError(call: "attach an eBPF filter", code: -answer), log: log)
         }
     }
+}
+
+/// Throws where a descriptor is not that of a tcx link at that place of a device.
+func checkLink(_ link: CInt, isOn interface: UInt32, _ place: bpf_attach_type) throws(SteeringError) {
+    var information = clat_tcx_link_info()
+    var size = UInt32(MemoryLayout<clat_tcx_link_info>.size)
+    try check(bpf_obj_get_info_by_fd(link, &information, &size), "look at an eBPF link")
+    guard information.ifindex == interface, information.attach_type == place.rawValue else {
+        throw .failed(SystemError(call: "take over an eBPF link of another device", code: EXDEV))
+    }
+}
+
+/// A value whose every octet is zero, padding too: libbpf refuses structures with anything past the fields it knows, and a
+/// Swift value's padding may be anything.
+private func withZeroed<Value, Result>(
+    _ type: Value.Type, _ body: (UnsafeMutablePointer<Value>) -> Result
+) -> Result {
+    let memory = UnsafeMutableRawBufferPointer.allocate(
+        byteCount: MemoryLayout<Value>.stride, alignment: MemoryLayout<Value>.alignment)
+    defer { memory.deallocate() }
+    memory.initializeMemory(as: UInt8.self, repeating: 0)
+    guard let start = memory.baseAddress else { preconditionFailure("no memory") }
+    return body(start.bindMemory(to: Value.self, capacity: 1))
 }

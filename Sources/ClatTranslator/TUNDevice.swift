@@ -76,6 +76,36 @@ public struct TUNDevice: ~Copyable, Sendable {
         self.offloads = offloads
     }
 
+    /// Takes over a device that another process has made, and that is in the calling thread's network namespace still, up.
+    public init(adopting descriptor: consuming OwnedDescriptor) throws(SystemError) {
+        let fd = descriptor.rawValue
+        var request = ifreq()
+        try retrying("look at the TUN (ioctl TUNGETIFF)") { ioctl(fd, UInt(CLAT_TUNGETIFF), &request) }
+        let wanted = CInt(IFF_TUN | IFF_NO_PI | IFF_VNET_HDR)
+        guard CInt(request.ifr_ifru.ifru_flags) & wanted == wanted else {
+            throw SystemError(call: "take over a TUN without virtio headers", code: EINVAL)
+        }
+        let place = OwnedDescriptor(
+            adopting: try retrying("ioctl TUNGETDEVNETNS") { ioctl(fd, UInt(CLAT_TUNGETDEVNETNS)) })
+        let own = try OwnedDescriptor(opening: "/proc/thread-self/ns/net", O_RDONLY)
+        var (theirs, ours) = (stat(), stat())
+        guard fstat(place.rawValue, &theirs) == 0, fstat(own.rawValue, &ours) == 0, theirs.st_ino == ours.st_ino else {
+            throw SystemError(call: "take over a TUN of another network namespace", code: EXDEV)
+        }
+        let control = OwnedDescriptor(
+            adopting: try retrying("socket") { socket(AF_INET, CInt(SOCK_DGRAM.rawValue) | O_CLOEXEC, 0) })
+        let anySocket = control.rawValue
+        try retrying("ioctl SIOCGIFFLAGS of the TUN") { ioctl(anySocket, UInt(SIOCGIFFLAGS), &request) }
+        guard CInt(request.ifr_ifru.ifru_flags) & CInt(IFF_UP) != 0 else {
+            throw SystemError(call: "take over a TUN that is down", code: ENETDOWN)
+        }
+        try retrying("ioctl SIOCGIFINDEX of the TUN") { ioctl(anySocket, UInt(SIOCGIFINDEX), &request) }
+        let interfaceIndex = UInt32(bitPattern: request.ifr_ifru.ifru_ivalue)
+        offloads = try Self.setOffloads(of: fd)
+        self.descriptor = descriptor
+        self.interfaceIndex = interfaceIndex
+    }
+
     /// As many offloads as the kernel knows; without any super-packet it still works, at a tenth of the speed.
     private static func setOffloads(of fd: CInt) throws(SystemError) -> Offloads {
         for offloads in [[.checksum, .tcp, .udp], [.checksum, .tcp]] as [Offloads]

@@ -54,8 +54,29 @@ public struct TranslatorEngine: ~Copyable, Sendable {
         shared.update(configuration)
     }
 
+    /// Lets the thread finish the packet it has, and take no other until ``resume()``: packets wait in the TUN.
+    public borrowing func pause() {
+        shared.pause()
+        // Not for ever: a thread that hangs is no reason to.
+        for _ in 0..<1000 where !shared.isPaused.load(ordering: .acquiring) && !thread.hasEnded() {
+            thread.signal(Self.wakeSignal)
+            usleep(1000)
+        }
+    }
+
+    /// Ends the pause.
+    public borrowing func resume() {
+        shared.resume()
+    }
+
     /// To be polled for reading: ready once the thread has ended by itself.
     public var endDescriptor: CInt { shared.ended.rawValue }
+
+    /// The TUN's, valid as long as the engine lives.
+    public var tunDescriptor: CInt { shared.tun.descriptor.rawValue }
+
+    /// The TUN's interface index.
+    public var tunIndex: UInt32 { shared.tun.interfaceIndex }
 
     /// Nil while the thread runs.
     public var end: End? { shared.end.withLock { $0 } }
@@ -103,6 +124,8 @@ private final class Shared: Sendable {
     /// Counts the configurations; the one thing the thread looks at for every packet.
     private let generation = Atomic<UInt64>(0)
     private static let stopGeneration = UInt64.max
+    private static let pauseGeneration = UInt64.max - 1
+    let isPaused = Atomic(false)
 
     init(
         _ tun: consuming TUNDevice, _ errors: consuming ICMPErrorSocket?, _ configuration: TranslatorConfiguration
@@ -133,6 +156,15 @@ private final class Shared: Sendable {
         var settled: UInt64 = 0
         while eventfd_read(confined.rawValue, &settled) != 0 && errno == EINTR {}
         return filterRefusal.withLock { $0 }
+    }
+
+    func pause() {
+        latest.withLock { _ in generation.store(Self.pauseGeneration, ordering: .releasing) }
+    }
+
+    func resume() {
+        // Another than any before, so that the thread looks at the configuration.
+        latest.withLock { _ in generation.store(1 << 62, ordering: .releasing) }
     }
 
     /// The body of the thread.
@@ -168,12 +200,19 @@ private final class Shared: Sendable {
             let code = errno
             let newest = generation.load(ordering: .relaxed)
             if newest != current {
-                if newest == Self.stopGeneration { return .stopped }
                 // The number first: should both change once more, the next packet looks again.
                 current = newest
                 translator.update(latest.withLock { $0 })
             }
-            guard count >= 0 else {
+            if count >= 0 {
+                var bytes = buffer.mutableBytes
+                translator.translate(
+                    &bytes, frame: headroom..<headroom + count, now: Self.coarseNanoseconds, into: &sink)
+                if sink.faults != 0 {
+                    writeFaults.add(sink.faults, ordering: .relaxed)
+                    sink.faults = 0
+                }
+            } else {
                 switch code {
                 case EAGAIN: sink.flush()
                 case EINTR: break
@@ -182,16 +221,21 @@ private final class Shared: Sendable {
                 case _ where source == .errors: readFaults.add(1, ordering: .relaxed)
                 default: return .deviceGone(SystemError(call: "read from the TUN", code: code))
                 }
-                continue
             }
-            var bytes = buffer.mutableBytes
-            translator.translate(
-                &bytes, frame: headroom..<headroom + count, now: Self.coarseNanoseconds, into: &sink)
-            if sink.faults != 0 {
-                writeFaults.add(sink.faults, ordering: .relaxed)
-                sink.faults = 0
+            // Once the packet in hand is on its way.
+            if newest >= Self.pauseGeneration {
+                sink.flush()
+                if newest == Self.stopGeneration { return .stopped }
+                waitForEndOfPause()
             }
         }
+    }
+
+    private func waitForEndOfPause() {
+        isPaused.store(true, ordering: .releasing)
+        // By a system call that the thread's filter lets through anyhow.
+        while generation.load(ordering: .acquiring) == Self.pauseGeneration { poll(nil, 0, 1) }
+        isPaused.store(false, ordering: .releasing)
     }
 
     /// Where a frame comes from.

@@ -9,8 +9,8 @@ struct ClatAgentCommand: ParsableCommand {
         version: Version.text,
         subcommands: [
             RunCommand.self, StatusCommand.self, DoctorCommand.self, ProbeCommand.self, RenewCommand.self,
-            MonitorCommand.self, EnableCommand.self, DisableCommand.self, ExecCommand.self, CaptureCommand.self,
-            MetricsCommand.self,
+            MonitorCommand.self, EnableCommand.self, DisableCommand.self, ReexecCommand.self, ExecCommand.self,
+            CaptureCommand.self, MetricsCommand.self,
             ConfigCommand.self, ImportClatdCommand.self, CleanupCommand.self,
         ])
 }

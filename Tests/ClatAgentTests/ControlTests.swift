@@ -20,6 +20,7 @@ private final class FakeAgent: ControlTarget {
         ])
 
     func knows(_ interface: String) -> Bool { interface == "eth0" }
+    func reexec() -> String { "no such program" }
     func set(_ interface: String, enabled: Bool, lasting: Bool) throws(SystemError) {
         if lasting { throw SystemError(call: "write", code: EROFS) }
         service?.publish(.state, interface, enabled ? "enabled" : "disabled", reason: .disabled)
@@ -202,6 +203,10 @@ struct ControlTests {
             (
                 #"{"method":"org.clatagent.OpenNamespace","parameters":{"interface":"eth0"}}"#,
                 #"{"error":"org.clatagent.NoNamespace","parameters":{"interface":"eth0"}}"#
+            ),
+            (
+                #"{"method":"org.clatagent.Reexec"}"#,
+                #"{"error":"org.clatagent.NotReexecuted","parameters":{"cause":"no such program"}}"#
             ),
             (#"{"method":"org.clatagent.Monitor"}"#, #"{"error":"org.varlink.service.ExpectedMore","parameters":{}}"#),
         ])

@@ -10,6 +10,7 @@ struct KernelModel {
         var namespace = false
         var uplinkLink = false
         var hostLink: Int?
+        var mtu: Int?
         var addresses: [IPv6Address: AddressPhase] = [:]
         var routing: Routing?
         var translator: TranslatorConfiguration?
@@ -44,11 +45,14 @@ struct KernelModel {
             place.uplinkLink = true
             result = .uplinkLink(.ipvlan)
         case .restoreMode: try require(place.uplinkLink, "no link")
-        case .setHostLinkMTU: try require(place.hostLink != nil, "no device")
-        case .createHostLink:
+        case .setHostLinkMTU(let mtu):
+            try require(place.hostLink != nil, "no device")
+            place.mtu = mtu
+        case .createHostLink(name: _, let mtu):
             try require(place.namespace && place.hostLink == nil, "out of order")
             nextIndex += 1
             place.hostLink = nextIndex
+            place.mtu = mtu
             result = .hostLink(index: nextIndex)
         case .addAddress(let address):
             try require(place.uplinkLink, "no link")
@@ -97,12 +101,28 @@ struct KernelModel {
             try require(
                 !failing.isEmpty || place.addresses.isEmpty, "the stack would answer what comes for the address")
             place.translator = nil
-        case .removeHostLink: (place.hostLink, place.ipv4s, place.routes) = (nil, [], [])
+        case .removeHostLink: (place.hostLink, place.mtu, place.ipv4s, place.routes) = (nil, nil, [], [])
         case .removeUplinkLink: (place.uplinkLink, place.addresses, place.routing) = (false, [:], nil)
         case .closeNamespace: place = Place()
         }
         places[uplink] = place
         return .done(step, result, uplink: uplink)
+    }
+}
+
+extension KernelModel.Place {
+    /// What a new process finds of it; the translator is what it begins with.
+    var standing: Standing {
+        var standing = Standing()
+        standing.hasNamespace = namespace
+        standing.uplinkLink = uplinkLink ? .ipvlan : nil
+        standing.hostLink = hostLink
+        standing.hostLinkMTU = mtu
+        standing.addresses = addresses
+        standing.routing = routing.map { Routing(router: $0.router, hardwareAddress: nil, onLink: $0.onLink) }
+        standing.ipv4s = ipv4s
+        standing.route = routes.first
+        return standing
     }
 }
 

@@ -30,6 +30,61 @@ struct ServiceManagerTests {
         #expect(next() == "WATCHDOG=1")
         manager.stopping()
         #expect(next() == "STOPPING=1")
+        #expect(manager.drop("tun-7"))
+        #expect(next() == "FDSTOREREMOVE=1\nFDNAME=tun-7")
+    }
+
+    @Test("keeps descriptors where it says so: new ones before the old go, knowledge alone once a second")
+    func store() throws {
+        let name = "clat-agent-store-\(getpid())-\(UInt32.random(in: .min ... .max))"
+        let kind = CInt(SOCK_DGRAM.rawValue | SOCK_CLOEXEC.rawValue)
+        let socket = OwnedDescriptor(adopting: Glibc.socket(AF_UNIX, kind, 0))
+        try UnixAddress(abstract: name).bind(socket.rawValue)
+        #expect(!ServiceManager { $0 == "NOTIFY_SOCKET" ? "@\(name)" : nil }.keepsDescriptors)
+        let manager = ServiceManager { ["NOTIFY_SOCKET": "@\(name)", "FDSTORE": "64"][$0] }
+        #expect(manager.keepsDescriptors)
+        func heard() -> [String] {
+            var lines: [String] = []
+            while true {
+                var octets = [UInt8](repeating: 0, count: 512)
+                var descriptor: CInt = -1
+                var ready = pollfd(fd: socket.rawValue, events: Int16(POLLIN), revents: 0)
+                guard poll(&ready, 1, 0) > 0 else { return lines }
+                let count = DescriptorPassing.receive(into: &octets, descriptor: &descriptor, from: socket.rawValue)
+                var words = String(decoding: octets.prefix(max(0, count)), as: UTF8.self).split(separator: "\n")
+                if descriptor >= 0 { close(descriptor) }
+                if words.last == "FDPOLL=0", descriptor < 0 { words.append("without a descriptor") }
+                lines.append("\(words[0] == "FDSTORE=1" ? "+" : "-")\(words[1].dropFirst(7))")
+            }
+        }
+        var handover = try Handover(decoding: Array(HandoverTests.golden.utf8))
+        let descriptors = Instance.Descriptors(namespace: 0, tun: 1, links: [2, 0, 1], uplinkGuard: 2)
+        var store = DescriptorStore(manager, holding: ["tun-9", "state-4"])
+        func keep(_ isLast: Bool = false, at milliseconds: Int64) -> BootInstant? {
+            store.keep(
+                handover, { _ in descriptors }, isLast: isLast, now: BootInstant(nanoseconds: milliseconds * 1_000_000))
+        }
+        #expect(keep(at: 0) == nil)
+        #expect(
+            heard() == [
+                "+netns-7", "+tun-7", "+tcx-uplink-7", "+tcx-tun-7", "+tcx-host-7", "+guard-7", "+state-5", "-state-4",
+                "-tun-9",
+            ])
+        #expect(keep(at: 1) == nil)
+        #expect(heard() == [])
+        handover.entries[0].knowledge.refreshAsked = BootInstant(nanoseconds: 5)
+        #expect(keep(at: 2) == BootInstant(nanoseconds: 1_000_000_000))
+        #expect(heard() == [])
+        #expect(keep(true, at: 3) == nil)
+        #expect(heard() == ["+state-6", "-state-5"])
+        handover.entries[0].standing.route = nil
+        #expect(keep(at: 4) == nil)
+        #expect(heard() == ["+state-7", "-state-6"])
+        store.drop(uplink: 7)
+        #expect(heard() == ["-guard-7", "-netns-7", "-tcx-host-7", "-tcx-tun-7", "-tcx-uplink-7", "-tun-7"])
+        handover.entries = []
+        #expect(keep(at: 5) == nil)
+        #expect(heard() == ["-state-7"])
     }
 
     @Test("the watchdog is told twice in its time, and only where it is ours")

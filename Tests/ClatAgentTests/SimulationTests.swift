@@ -24,12 +24,16 @@ enum Happening: Hashable, Sendable {
     case sleep(seconds: Int)
     case overrun
     case crash
+    case restart(milliseconds: Int, lost: Set<Loss>)
     case renew(uplink: Int)
     case associated(uplink: Int)
     case resolver(Answer)
 
     /// What resolvers answer from then on.
     enum Answer: Hashable, Sendable, CaseIterable { case prefix, otherPrefix, tiny, no, error, nothing }
+
+    /// What is taken away while no agent runs.
+    enum Loss: Hashable, Sendable, CaseIterable { case address, ipv4, route, device, network }
 
     /// What DAD does with new addresses.
     enum Verdict: Hashable, Sendable, CaseIterable { case preferred, optimistic, silent, duplicate }
@@ -38,7 +42,7 @@ enum Happening: Hashable, Sendable {
         func number(_ range: ClosedRange<Int>) -> Int { .random(in: range, using: &random) }
         func chance(_ percent: Int) -> Bool { number(1...100) <= percent }
         let uplink = number(2...4)
-        switch number(0...99) {
+        switch number(0...102) {
         case 0..<34:
             return .advertisement(
                 uplink: uplink, router: number(1...2), pref64: chance(85) ? number(1...2) : nil,
@@ -72,7 +76,11 @@ enum Happening: Hashable, Sendable {
         case 95..<96: return .crash
         case 96..<97: return .renew(uplink: uplink)
         case 97..<98: return .associated(uplink: uplink)
-        default: return .resolver(Answer.allCases[number(0...5)])
+        case 98..<100: return .resolver(Answer.allCases[number(0...5)])
+        default:
+            return .restart(
+                milliseconds: [0, 0, 100, 700_000][number(0...3)],
+                lost: chance(60) ? [] : Set(Loss.allCases.filter { _ in chance(30) }))
         }
     }
 }
@@ -218,6 +226,7 @@ struct Simulation {
             world.kernel.nextIndex = kernel.nextIndex
             world.kernel.failing = kernel.failing
             try world.happen(.snapshot(host))
+        case .restart(let milliseconds, let lost): try restart(after: .milliseconds(milliseconds), lost)
         case .renew(let uplink): try world.happen(.renew(uplink: uplink))
         case .associated(let uplink): try world.happen(.associated(uplink: uplink))
         case .resolver(let new):
@@ -233,6 +242,47 @@ struct Simulation {
                 case .error: .failed(.noAnswer)
                 case .nothing: nil
                 }
+            }
+        }
+    }
+
+    /// Another process takes over what this one leaves. Without losses, and at once, nothing changes.
+    private mutating func restart(after pause: Duration, _ lost: Set<Happening.Loss>) throws {
+        let handover = try Handover(
+            decoding: Handover(world.machine) { world.kernel.places[$0] == nil ? nil : (.tcx, nil) }.encoded)
+        let (before, old) = (world.machine, world)
+        world = World()
+        (world.now, world.kernel, world.resolve) = (old.now + pause, old.kernel, old.resolve)
+        // What is not left goes with its descriptors.
+        world.kernel.places = [:]
+        var adoptions: [Int: Adoption] = [:]
+        for entry in handover.entries {
+            guard var place = old.kernel.places[entry.index] else { continue }
+            place.translator = entry.translator
+            if lost.contains(.address) {
+                place.addresses = place.addresses.filter { $0.key != place.addresses.keys.min() }
+            }
+            if lost.contains(.route) { place.routes = [] }
+            if lost.contains(.ipv4), let address = place.ipv4s.min() {
+                place.ipv4s.remove(address)
+                place.routes.removeAll { $0.source == address }
+            }
+            if lost.contains(.network) { links[entry.index]?.carrierLosses += 1 }
+            guard !lost.contains(.device), let link = links[entry.index], link.carrierLosses == entry.carrierLosses,
+                place.hostLink == entry.standing.hostLink, let adoption = try? Adoption(entry, found: place.standing)
+            else { continue }
+            if lost.isEmpty, pause == .zero, !adoption.differences.isEmpty {
+                throw Broken(description: "\(entry.index): \(adoption.differences)")
+            }
+            adoptions[entry.index] = adoption
+            world.kernel.places[entry.index] = place
+        }
+        try world.happen(.adopted(adoptions, host))
+        guard lost.isEmpty, pause == .zero, world.kernel.failing.isEmpty else { return }
+        for (index, uplink) in before.uplinks where uplink.reason.state == .on {
+            if world.kernel.places[index] != old.kernel.places[index] {
+                throw Broken(
+                    description: "\(index): the restart changed something: \(world.steps.map(\.name.rawValue))")
             }
         }
     }

@@ -17,16 +17,17 @@ def binary():
 
 
 class Agent:
-    """A running `clat-agent run`. `wrapper` are words before the command, as `setpriv ...`."""
+    """A running `clat-agent run`. `wrapper` are words before the command, as `setpriv ...`; `options` are those of
+    `subprocess.Popen`, and `program` is another file than the one under test."""
 
-    def __init__(self, namespace, directory, *arguments, wrapper=()):
+    def __init__(self, namespace, directory, *arguments, wrapper=(), program=None, **options):
         self.namespace = namespace
         self.runtime_directory = directory
         directory.mkdir(exist_ok=True)
         self._log = directory / f"log-{len(list(directory.glob('log-*')))}"
-        self.command = [*wrapper, str(binary()), "run", "--runtime-dir", str(directory), *arguments]
+        self.command = [*wrapper, str(program or binary()), "run", "--runtime-dir", str(directory), *arguments]
         with open(self._log, "w") as log:
-            self.process = namespace.popen(self.command, stdout=log, stderr=subprocess.STDOUT)
+            self.process = namespace.popen(self.command, stdout=log, stderr=subprocess.STDOUT, **options)
 
     @property
     def log(self):

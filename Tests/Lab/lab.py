@@ -167,10 +167,12 @@ class Lab:
         query = ["dig", f"@{site.resolver}", "+short", "+time=1", "+tries=1", "www.example.com", "A"]
         wait_until(lambda: self.SERVER in self.laptop.run(query).stdout, what="the DNS64")
 
-    def agent(self, *arguments, interfaces=None, wrapper=(), again=None, datapath=None, refused=None):
+    def agent(
+            self, *arguments, interfaces=None, wrapper=(), again=None, datapath=None, refused=None, **options):
         """Starts `clat-agent run` in the laptop for `interfaces`, by default the uplink; none at all names none.
         `again` is an agent whose runtime directory this one takes over; `wrapper` are words before the command.
-        `datapath` is one of DATAPATHS. `refused` is what its kernel does not have (refusing.py)."""
+        `datapath` is one of DATAPATHS. `refused` is what its kernel does not have (refusing.py). `options` are those of
+        `Agent`."""
         self._agents += 1
         if datapath == "routes":
             refused = "bpf"
@@ -181,7 +183,7 @@ class Lab:
         directory = again.runtime_directory if again else self.directory / f"agent-{self._agents}"
         for interface in (self.uplink,) if interfaces is None else interfaces:
             arguments += ("--interface", interface)
-        return Agent(self.laptop, directory, *arguments, wrapper=wrapper)
+        return Agent(self.laptop, directory, *arguments, wrapper=wrapper, **options)
 
     def capture(self, where, interface, matching=lambda frame: True):
         """See `Capture`."""

@@ -79,17 +79,19 @@ class Outage:
     source the kernel gives it at the time, as new flows have.
     """
 
-    INTERVAL = 0.001
-
-    def __init__(self, namespace, address, connected):
+    def __init__(self, namespace, address, connected, interval=0.001):
+        self._interval = interval
         self._target = (address, 7)
         self._connected = connected
         self._socket = namespace.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
+        # SO_RCVBUFFORCE: what this process is too slow for is not lost.
+        self._socket.setsockopt(socket.SOL_SOCKET, 33, 1 << 21)
         if connected:
             self._socket.connect(self._target)
         self._sent, self._answered = [], {}
         self._closing = False
+        self.words = ""
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -97,10 +99,14 @@ class Outage:
         due = time.monotonic()
         while not self._closing:
             self._send()
-            due = max(due + self.INTERVAL, time.monotonic())
-            while (left := due - time.monotonic()) > 0:
-                if select.select([self._socket], [], [], left)[0]:
-                    self._receive()
+            due = max(due + self._interval, time.monotonic())
+            self._receive_until(due)
+        self._receive_until(time.monotonic() + 0.5 * PATIENCE)  # what is under way
+
+    def _receive_until(self, end):
+        while (left := end - time.monotonic()) > 0:
+            if select.select([self._socket], [], [], left)[0]:
+                self._receive()
 
     def _send(self):
         number = len(self._sent)
@@ -124,21 +130,36 @@ class Outage:
     def answers(self):
         return len(self._answered)
 
+    @property
+    def silence(self):
+        """The longest time, in milliseconds, in which no answer came: what waits and is answered later counts too."""
+        moments = sorted(self._answered.values())
+        return max(later - earlier for earlier, later in zip(moments, moments[1:])) * 1000
+
     def wait_for_answers(self, count=50, timeout=20):
         """Waits for that many more answers."""
         before = self.answers
         wait_until(lambda: self.answers >= before + count, timeout, what=f"{count} answers from {self._target[0]}")
 
     def close(self):
-        """Ends it. The longest time, in milliseconds, between the sending of two requests that were answered with none
-        answered between them; and how many requests were not answered."""
-        time.sleep(0.2)  # for what is under way
+        """Ends it. How long, in milliseconds, requests in a row went unanswered at most, from the sending of the last that was
+        answered to that of the next that was; and how many were not. `words` then holds both, and how long at most the meter
+        itself, for want of a processor, sent nothing."""
         self._closing = True
         self._thread.join()
         self._socket.close()
-        moments = [self._sent[number] for number in sorted(self._answered)]
-        gaps = [later - earlier for earlier, later in zip(moments, moments[1:])]
-        return max(gaps) * 1000, len(self._sent) - len(moments)
+        longest, last = 0.0, self._sent[0]
+        for number, moment in enumerate(self._sent):
+            if number in self._answered:
+                if number - 1 not in self._answered:
+                    longest = max(longest, moment - last)
+                last = moment
+        longest = max(longest, self._sent[-1] - last)
+        pause = max(later - earlier for earlier, later in zip(self._sent, self._sent[1:]))
+        lost = len(self._sent) - len(self._answered)
+        self.words = (f"{longest * 1000:.1f} ms; {lost} of {len(self._sent)} requests unanswered, "
+                      f"at most {pause * 1000:.1f} ms from one to the next")
+        return longest * 1000, lost
 
     def __enter__(self):
         return self
@@ -146,6 +167,59 @@ class Outage:
     def __exit__(self, *_):
         if not self._closing:
             self.close()
+
+
+class Transfer:
+    """A TCP connection to an echo server that carries data both ways for as long as a `with` block takes; in the end all that was
+    sent must have come back as it was."""
+
+    BLOCK = 4096
+
+    def __init__(self, namespace, address, device=None):
+        self._socket = namespace.socket(socket.AF_INET, socket.SOCK_STREAM)
+        self._socket.settimeout(20 * PATIENCE)
+        if device:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
+        self._socket.connect((address, 7))
+        self._closing, self._fault = False, None
+        self.returned = 0
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self):
+        try:
+            number = 0
+            while not self._closing:
+                block = struct.pack("!Q", number) * (self.BLOCK // 8)
+                self._socket.sendall(block)
+                back = b""
+                while len(back) < self.BLOCK:
+                    part = self._socket.recv(self.BLOCK - len(back))
+                    if not part:
+                        raise ConnectionError("the server has ended it")
+                    back += part
+                if back != block:
+                    raise ValueError(f"block {number} came back as something else")
+                number += 1
+                self.returned = number
+                time.sleep(0.002)
+        except (OSError, ValueError) as error:
+            self._fault = error
+
+    def __enter__(self):
+        wait_until(lambda: self.returned > 10 or self._fault, what="the transfer's begin")
+        return self
+
+    def __exit__(self, kind, *_):
+        at_last = self.returned
+        if kind is None:
+            # It goes on after all that has happened.
+            wait_until(lambda: self.returned > at_last + 10 or self._fault, 20, what="the transfer to go on")
+        self._closing = True
+        self._thread.join()
+        self._socket.close()
+        if kind is None and self._fault:
+            raise AssertionError(f"the transfer broke after {self.returned} blocks: {self._fault!r}")
 
 
 class Defender:

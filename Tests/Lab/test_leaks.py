@@ -175,6 +175,11 @@ def wire(lab):
         wait_until(lambda: sum(frame.icmpv6_type == 128 for frame in capture.frames) > marks, what="the mark")
 
 
+def has_tcx(entry):
+    """Whether the kernel has tcx, and lets the agent use it: then the guard is eBPF, else nftables."""
+    return "on tcx" in entry["datapath"]["detail"]
+
+
 @pytest.fixture(scope="module")
 def bare():
     """A laptop that has the address, and nobody who guards the uplink."""
@@ -196,7 +201,7 @@ def up(request):
         agent = lab.agent(datapath=request.param)
         entry = agent.wait_for("on")
         assert entry["ipv4Address"] == OURS
-        yield types.SimpleNamespace(lab=lab, agent=agent, entry=entry, datapath=request.param)
+        yield types.SimpleNamespace(lab=lab, agent=agent, entry=entry)
         print(agent.log)
         assert agent.stop() == 0
 
@@ -217,7 +222,7 @@ def test_nothing_shows_the_address(up, way):
     assert leaks == []
     if before is not None:
         assert up.agent.interface()["counters"]["leaks-stopped"] > before, "nothing was forced out"
-    assert (before is None) == (up.datapath == "routes"), "eBPF counts, nftables does not"
+    assert (before is not None) == has_tcx(up.entry), "eBPF counts, nftables does not"
 
 
 def test_what_is_multicast_by_the_clats_own_device_goes_nowhere(up):
@@ -273,10 +278,10 @@ def test_the_guard_goes_with_the_agent(lab, datapath, ending):
     lab.laptop.run(["nft", "add", "table", "ip", "mine"], check=True)
     before = snapshot.take(lab.laptop)
     agent = lab.agent(datapath=datapath)
-    agent.wait_for("on")
+    entry = agent.wait_for("on")
     tables = lab.laptop.run(["nft", "list", "tables"], check=True).stdout.split("\n")
     assert "table ip mine" in tables
-    assert any("netdev clat-agent-" in table for table in tables) == (datapath == "routes")
+    assert any("netdev clat-agent-" in table for table in tables) == (not has_tcx(entry))
     lab.laptop.run(["nft", "flush", "ruleset"])
     with wire(lab) as seen:
         multicast_dns(lab)

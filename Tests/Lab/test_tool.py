@@ -111,8 +111,9 @@ def test_a_stranger_may_read_and_not_change(served):
     def run(*words):
         return lab.laptop.run([*stranger, agent.binary(), *words, "--runtime-dir", running.runtime_directory])
     assert run("status").returncode == 0
-    refused = run("renew", "eth0")
-    assert refused.returncode == 2 and "only root" in refused.stderr
+    for order in (["renew", "eth0"], ["reexec"]):
+        refused = run(*order)
+        assert refused.returncode == 2 and "only root" in refused.stderr
 
 
 def test_monitor_shows_what_happens(served):
@@ -399,6 +400,25 @@ def make(*words):
     """make, with the binary under test as the one that was built."""
     return subprocess.run(["make", "-s", "-C", agent.REPOSITORY, f"CLAT_AGENT={agent.binary()}", *words],
                           capture_output=True, text=True, check=True)
+
+
+@pytest.mark.parametrize("manager, words, variables", [
+    ("NetworkManager", ["eth0", "dhcp6-change"], {"DHCP6_DHCP6_NAME_SERVERS": "2001:db8::53 2001:db8::54"}),
+    ("dhcpcd", [], {"interface": "eth0", "reason": "BOUND6", "new_dhcp6_name_servers": "2001:db8::53 2001:db8::54"}),
+    ("networkd-dispatcher", [], {"IFACE": "eth0", "STATE": "routable"}),
+])
+def test_hooks_tell_what_dhcpv6_told(tmp_path, manager, words, variables):
+    """systemd-networkd's resolvers the agent finds in its files."""
+    (tmp_path / "clat-agent").write_text('#!/bin/sh\necho "$@"\nexit 1\n')
+    (tmp_path / "clat-agent").chmod(0o755)
+    hook = agent.REPOSITORY / "contrib" / manager / "50-clat-agent"
+    # dhcpcd sources its hooks: they may neither end nor change its shell.
+    command = f'set -eu; set -- kept; . {hook}; echo "$1"' if manager == "dhcpcd" else f"{hook} {' '.join(words)} || :"
+    said = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True,
+                          env={"PATH": f"{tmp_path}:{os.environ['PATH']}"} | variables).stdout.split("\n")
+    servers = "" if manager == "networkd-dispatcher" else " --resolver 2001:db8::53 --resolver 2001:db8::54"
+    assert said[0] == f"renew --quiet eth0{servers}"
+    assert said[1] == ("kept" if manager == "dhcpcd" else "")
 
 
 def test_install_and_uninstall(tmp_path):

@@ -7,9 +7,12 @@ import subprocess
 
 import pytest
 
+import snapshot
 from agent import REPOSITORY, binary
+from flows import Transfer
 from lab import Lab
 from namespace import wait_until
+from probe import Outage
 from test_trust import KEPT, capabilities, threads
 
 pytestmark = pytest.mark.agent
@@ -43,6 +46,10 @@ def service():
         systemctl("stop", "clat-agent", check=False)
 
 
+def journal():
+    return subprocess.run(["journalctl", "-u", "clat-agent", "--no-pager"], capture_output=True, text=True).stdout
+
+
 def status(lab):
     said = lab.laptop.run([binary(), "status", "--json"])
     return json.loads(said.stdout)["interfaces"] if said.stdout else []
@@ -61,7 +68,7 @@ def test_it_serves_tells_systemd_reloads_and_stops(service):
         ["journalctl", "-u", "clat-agent"], capture_output=True, text=True).stdout, what="the reload")
     assert any(entry["state"] == "on" for entry in status(lab))
     systemctl("stop", "clat-agent")
-    assert lab.laptop.run(["ip", "-4", "route"]).stdout == ""
+    wait_until(lambda: lab.laptop.run(["ip", "-4", "route"]).stdout == "", what="no route")
     assert systemctl("show", "-P", "Result", "clat-agent").strip() == "success"
 
 
@@ -133,3 +140,32 @@ def test_it_comes_back_after_a_crash(service):
     systemctl("kill", "--signal=SIGKILL", "clat-agent")
     wait_until(lambda: systemctl("show", "-P", "MainPID", "clat-agent").strip() not in ("0", first), timeout=30, what="another")
     wait_until(lambda: any(entry["state"] == "on" for entry in status(lab)), timeout=60, what="IPv4")
+
+
+def test_connections_live_through_a_restart_and_a_crash_and_a_stop_takes_all(service):
+    lab = service
+    before = snapshot.take(lab.laptop)
+    systemctl("start", "clat-agent")
+    wait_until(lambda: any(entry["state"] == "on" for entry in status(lab)), timeout=60, what="IPv4")
+    wait_until(lambda: int(systemctl("show", "-P", "NFileDescriptorStore", "clat-agent")) >= 3, what="descriptors")
+    first = status(lab)[0]
+    for how in ("restart", "SIGKILL"):
+        process = systemctl("show", "-P", "MainPID", "clat-agent").strip()
+        taken = journal().count("all is as it was left")
+        with Outage(lab.laptop, lab.SERVER, connected=True, interval=0.02) as outage:
+            transfer = Transfer(lab.laptop, lab.SERVER, size=10**6, seconds=15)
+            if how == "restart":
+                systemctl("restart", "clat-agent")
+            else:
+                systemctl("kill", f"--signal={how}", "clat-agent")
+            wait_until(lambda: systemctl("show", "-P", "MainPID", "clat-agent").strip() not in ("0", process),
+                       timeout=30, what="another process")
+            wait_until(lambda: any(entry["state"] == "on" for entry in status(lab)), timeout=60, what="IPv4")
+            assert transfer.is_running, "over too soon to show anything"
+            transfer.finish()
+            print(f"{how}: {outage.close()} ms out and lost, longest silence {outage.silence:.0f} ms")
+        assert journal().count("all is as it was left") == taken + 1
+        assert status(lab)[0]["ipv6Address"] == first["ipv6Address"]
+    systemctl("stop", "clat-agent")
+    assert systemctl("show", "-P", "NFileDescriptorStore", "clat-agent").strip() == "0"
+    snapshot.wait_for(lab.laptop, before)

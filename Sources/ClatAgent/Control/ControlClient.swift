@@ -28,6 +28,8 @@ public struct ControlClient {
                 "\(parameters["interface"] ?? "") has no CLAT now; why, tells: clat-agent status"
             case .refused(ControlInterface.notLasting, let parameters):
                 "it holds until the agent ends, and cannot be kept for the next start: \(parameters["cause"] ?? "")"
+            case .refused(ControlInterface.notReexecuted, let parameters):
+                "the agent could not begin anew, and goes on as it was: \(parameters["cause"] ?? "")"
             case .refused(let error, _): "the clat-agent refuses: \(error)"
             case .protocolViolation(let text): "the clat-agent's answer cannot be read: \(text)"
             }
@@ -73,6 +75,20 @@ public struct ControlClient {
             throw .protocolViolation("it came without a descriptor")
         }
         return descriptor
+    }
+
+    /// Makes the agent run its program anew, and waits until that answers; its status then.
+    public func reexec() throws(Failure) -> AgentStatus {
+        do throws(Failure) {
+            let _: Varlink.None = try call(ControlInterface.reexec)
+        } catch {
+            // The end of the connection is that of the old program.
+            guard case .system(let problem) = error, problem.code == ECONNRESET else { throw error }
+        }
+        for _ in 0..<100 {
+            do throws(Failure) { return try status() } catch { usleep(50_000) }
+        }
+        return try status()
     }
 
     /// Hands over every event until the agent ends, or `body` answers false.

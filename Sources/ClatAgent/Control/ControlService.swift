@@ -14,6 +14,8 @@ protocol ControlTarget: AnyObject {
     func knows(_ interface: String) -> Bool
     /// Switches an interface on or off, lasting or until the agent ends.
     func set(_ interface: String, enabled: Bool, lasting: Bool) throws(SystemError)
+    /// Runs the program anew, and does not return; where that cannot be done, why not.
+    func reexec() -> String
     /// A descriptor of the namespace of an interface's CLAT, if it has one. It stays the agent's.
     func namespaceDescriptor(of interface: String) -> CInt?
 }
@@ -85,6 +87,9 @@ final class ControlService {
                 }
                 return .reply(Varlink.reply(Varlink.None()))
             }
+        case ControlInterface.reexec:
+            guard request.privilege == .owner else { return .reply(Varlink.refusal(ServiceInterface.permissionDenied)) }
+            return .reply(Varlink.refusal(ControlInterface.notReexecuted, ["cause": target.reexec()]))
         case ControlInterface.openNamespace:
             // Whoever holds it keeps the namespace alive, and nobody else could enter it.
             return changing(request, atLeast: .owner) { name in

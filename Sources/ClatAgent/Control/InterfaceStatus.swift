@@ -37,6 +37,6 @@ extension InterfaceStatus {
             resolvers: machine.knowledge.dns.resolvers.map { ResolverStatus($0) },
             refusedAnswers: Dictionary(
                 uniqueKeysWithValues: machine.refusedAnswers.map { ($0.key.rawValue, $0.value) }),
-            counters: instance?.counters ?? [:])
+            counters: instance?.counters ?? [:], countersSeconds: instance?.countersStarted.map { -seconds(until: $0) })
     }
 }

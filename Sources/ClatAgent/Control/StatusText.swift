@@ -51,6 +51,10 @@ public enum StatusText {
         if status.datapath != nil {
             add("sent", traffic(status.counters, "out"))
             add("received", traffic(status.counters, "in"))
+            // A few seconds less are those of the start.
+            if status.state == .on, let counted = status.countersSeconds, counted + 5 < status.sinceSeconds {
+                add("counted", "for \(duration(counted)), since the agent was started anew")
+            }
         }
         add("dropped", list(status.counters.filter { $0.key.hasPrefix("drop-") }) { String($0.dropFirst(5)) })
         add("also", list(status.counters.filter { !isTraffic($0.key) }) { $0.replacing("-", with: " ") })

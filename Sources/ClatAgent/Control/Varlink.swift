@@ -103,12 +103,14 @@ enum ControlInterface {
     static let enable = "\(name).Enable"
     static let disable = "\(name).Disable"
     static let openNamespace = "\(name).OpenNamespace"
+    static let reexec = "\(name).Reexec"
 
     static let setResolvers = "\(name).SetResolvers"
 
     static let unknownInterface = "\(name).UnknownInterface"
     static let noNamespace = "\(name).NoNamespace"
     static let notLasting = "\(name).NotLasting"
+    static let notReexecuted = "\(name).NotReexecuted"
 
     /// The descriptions of both interfaces, as they are in the source tree.
     static let descriptions = [

@@ -102,6 +102,8 @@ public enum Event: Hashable, Sendable {
     case routeGone(DefaultRoute)
     /// The whole of links, addresses and routes, at start or after notices were lost.
     case snapshot(Host)
+    /// The same at the start of a process that goes on with what one before it has left, by uplink.
+    case adopted([Int: Adoption], Host)
     /// A Router Advertisement on a link.
     case advertisement(RouterAdvertisement, uplink: Int)
     /// Router Advertisements that were not used.
@@ -141,7 +143,7 @@ public enum Event: Hashable, Sendable {
 }
 
 /// How far an address of the namespace is.
-public enum AddressPhase: String, Hashable, Sendable {
+public enum AddressPhase: String, Hashable, Sendable, Codable {
     /// DAD runs, and the address may not be used.
     case tentative
     /// DAD runs, and the address may be used already (RFC 4429).

@@ -30,7 +30,7 @@ public struct Target: Hashable, Sendable {
 }
 
 /// What stands of an uplink's CLAT, as far as the outcomes of steps and the kernel's notices tell.
-public struct Standing: Hashable, Sendable {
+public struct Standing: Hashable, Sendable, Codable {
     /// Whether there is a namespace.
     public var hasNamespace = false
     /// What carries the address.
@@ -55,6 +55,13 @@ public struct Standing: Hashable, Sendable {
     public var ipv4s: Set<IPv4Address> = []
     /// The host's IPv4 route.
     public var route: IPv4Route?
+
+    /// What a handover tells; of the translator it has no more than must be known.
+    private enum CodingKeys: String, CodingKey {
+        case hasNamespace, uplinkLink, isModeStolen, hostLink, hostLinkMTU, addresses, addressAdded, announced, routing,
+            ipv4s
+        case route
+    }
 
     /// Nothing stands.
     public init() {}

@@ -327,6 +327,27 @@ public struct UplinkMachine: Hashable, Sendable {
         }
     }
 
+    /// Goes on with what a process before this one has left. Routers and resolvers are asked anew, and what they told holds
+    /// until it runs out.
+    mutating func adopt(_ adoption: Adoption, now: BootInstant) {
+        standing = adoption.standing
+        guard let uplink, uplink.isRunning, let translator = standing.translator,
+            let current = translator.mappings.first
+        else { return }
+        knowledge = adoption.knowledge
+        knowledge.useResolvers(now: now)
+        // Of what was wanted only the choices count, which stay while they can; the rest follows from what is known.
+        target = Target(
+            uplink: uplink.index, wireless: uplink.medium == .wireless, hardwareAddress: HardwareAddress(rawValue: 0),
+            hostLinkName: uplink.hostLinkName, hostLinkMTU: standing.hostLinkMTU ?? uplink.mtu,
+            routing: standing.routing ?? Routing(router: .unspecified, hardwareAddress: nil, onLink: []),
+            translator: translator, current: current, route: standing.route)
+        choice = entry.map(Choice.init)
+        isWanted = true
+        reason = adoption.reason
+        since = adoption.since
+    }
+
     /// Nothing that was known of the network holds any more.
     mutating func forgetNetwork() {
         isWanted = false
@@ -372,8 +393,8 @@ public struct UplinkMachine: Hashable, Sendable {
 
     /// Takes in that the host was asleep: it may be on another network, and a switch may have forgotten the CLAT's address.
     mutating func resume(now: BootInstant) {
-        doubtNetwork(now: now)
         renew(now: now)
+        knowledge.beginDoubt(endsInSilence: true, now: now)
         standing.announced = []
     }
 

@@ -3,9 +3,9 @@ import ClatTranslator
 
 /// What is known of one link: what its Router Advertisements have told (routers, prefixes, PREF64s, resolvers, MTU), and
 /// what its resolvers have.
-public struct LinkKnowledge: Hashable, Sendable {
+public struct LinkKnowledge: Hashable, Sendable, Codable {
     /// A router that advertises on the link.
-    public struct Router: Hashable, Sendable {
+    public struct Router: Hashable, Sendable, Codable {
         /// Its link-local address.
         public var address: IPv6Address
         /// Among default routers (RFC 4191).
@@ -21,7 +21,7 @@ public struct LinkKnowledge: Hashable, Sendable {
     }
 
     /// A prefix of the link, from one router.
-    public struct Prefix: Hashable, Sendable {
+    public struct Prefix: Hashable, Sendable, Codable {
         /// Who sent it.
         public var router: IPv6Address
         /// The prefix.
@@ -39,12 +39,11 @@ public struct LinkKnowledge: Hashable, Sendable {
     }
 
     /// A resolver, as one router tells.
-    struct RDNSS: Hashable, Sendable {
+    struct RDNSS: Hashable, Sendable, Codable {
         var router: IPv6Address
         var server: IPv6Address
         /// nil is never.
         var expires: BootInstant?
-        /// When it was last heard.
         var heard: BootInstant
     }
 
@@ -73,6 +72,19 @@ public struct LinkKnowledge: Hashable, Sendable {
     public static let prefixCapacity = 32
     /// See ``routerCapacity``.
     public static let resolverCapacity = 16
+
+    /// What outlives the process: resolvers are asked anew.
+    private enum CodingKeys: String, CodingKey {
+        case routers, prefixes, pref64s, rdnss, otherResolvers, refreshAsked, doubt
+    }
+
+    /// Whether no more is known than ever can be learnt.
+    var isWithinCapacity: Bool {
+        routers.count <= Self.routerCapacity && prefixes.count <= Self.prefixCapacity && pref64s.isWithinCapacity
+            && rdnss.count <= Self.resolverCapacity
+            && doubt?.confirmed.count ?? 0 <= Self.routerCapacity
+            && otherResolvers.values.allSatisfy { $0.count <= Self.resolverCapacity }
+    }
 
     /// Nothing known.
     public init() {}

@@ -6,9 +6,9 @@ public import ClatTranslator
 /// An entry belongs to whom told it: a lifetime of zero withdraws only that router's entry, an advertisement without the
 /// option withdraws nothing (RFC 8781 section 4.1), a resolver's answer replaces that resolver's earlier one, and expiry
 /// counts through sleep.
-public struct PREF64Table: Hashable, Sendable {
+public struct PREF64Table: Hashable, Sendable, Codable {
     /// Who told a PREF64.
-    public enum Source: Hashable, Sendable {
+    public enum Source: Hashable, Sendable, Codable {
         /// The operator.
         case configuration
         /// A router, by its link-local address (RFC 8781).
@@ -27,7 +27,7 @@ public struct PREF64Table: Hashable, Sendable {
     }
 
     /// One word of one source.
-    public struct Entry: Hashable, Sendable {
+    public struct Entry: Hashable, Sendable, Codable {
         /// Who told it.
         public var source: Source
         /// What it told.
@@ -124,6 +124,9 @@ public struct PREF64Table: Hashable, Sendable {
         entries.removeAll { entry in entry.expires.map { $0 <= now } ?? false }
         suspects = suspects.filter { $0.value > now }
     }
+
+    /// Whether no more is in it than ever comes in.
+    var isWithinCapacity: Bool { entries.count <= Self.capacity && suspects.count <= Self.capacity }
 
     /// Drops what does not hold on the network the host is on now, and all suspicion of before.
     mutating func forget(where isGone: (Entry) -> Bool) {

@@ -4,7 +4,7 @@ public import ClatTranslator
 /// What one Router Advertisement says (RFC 4861 section 4.2), as far as a CLAT needs it.
 public struct RouterAdvertisement: Hashable, Sendable {
     /// Router preference (RFC 4191 section 2.1); the reserved value reads as medium.
-    public enum Preference: Int, Sendable, Comparable {
+    public enum Preference: Int, Sendable, Codable, Comparable {
         case low = -1
         case medium = 0
         case high = 1

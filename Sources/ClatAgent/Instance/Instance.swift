@@ -13,10 +13,10 @@ final class HostKernel {
         netlink = try NetlinkSocket()
     }
 
-    /// Has an uplink guarded from now on, before the host has an address that could leak.
-    func keepGuard(of uplink: UInt32) throws {
+    /// Has an uplink guarded from now on, before the host has an address that could leak; by what was inherited, if it was.
+    func keepGuard(of uplink: UInt32, inherited: consuming OwnedDescriptor? = nil) throws {
         guard guards[uplink] == nil, let name = try netlink.link(index: uplink)?.name else { return }
-        guards[uplink] = try UplinkGuard(uplink: uplink, name: name)
+        guards[uplink] = try UplinkGuard(uplink: uplink, name: name, inherited: inherited)
     }
 
     /// The uplink has gone; it may live on elsewhere.
@@ -31,19 +31,19 @@ final class HostKernel {
 /// Whatever becomes of the agent, the kernel takes the namespace away with the last descriptor, and all else with the
 /// namespace.
 final class Instance {
-    private let host: HostKernel
-    private var place: Place?
-    private var uplinkLink: Link?
-    private var hostLink: Link?
-    private var hostLinkPeer: Link?
-    private var packets: PacketPath?
-    private var routing: Routing?
-    private var uplink: UInt32?
+    let host: HostKernel
+    var place: Place?
+    var uplinkLink: Link?
+    var hostLink: Link?
+    var hostLinkPeer: Link?
+    var packets: PacketPath?
+    var routing: Routing?
+    var uplink: UInt32?
 
     /// Whether notices were lost, and what they told has not been listed yet.
     private(set) var isBehind = false
     /// Why the uplink link is no ipvlan, and why nothing guards the uplink.
-    private(set) var uplinkNote: String?
+    var uplinkNote: String?
     /// How packets go.
     var datapath: DatapathStatus? { packets?.status }
     /// How many went, and how many did not.
@@ -52,6 +52,8 @@ final class Instance {
         if !all.isEmpty { all["leaks-stopped"] = uplink.flatMap { host.guards[$0]?.stopped } }
         return all
     }
+    /// Since when; nil where there is nothing to count.
+    var countersStarted: BootInstant? { packets?.started }
     /// To be polled for reading: ready once the packet thread has ended by itself; nil where there is none.
     var translatorEndDescriptor: CInt? { packets?.endDescriptor }
     /// Why the packet thread ended by itself, if it did.
@@ -59,15 +61,15 @@ final class Instance {
 
     /// The next hop of the host's IPv4 route: nobody has this address, a permanent neighbour entry tells where it is.
     static let gateway = IPv6Address(high: 0xfe80_0000_0000_0000, low: 0x464)
-    private static let uplinkLinkName = "clat-uplink"
-    private static let hostPeerName = "clat-host"
+    static let uplinkLinkName = "clat-uplink"
+    static let hostPeerName = "clat-host"
 
     init(host: HostKernel) {
         self.host = host
     }
 
     /// The namespace, and what speaks to the kernel in it.
-    private final class Place {
+    final class Place {
         let namespace: NetworkNamespace
         var netlink: NetlinkSocket
         var monitor: NetlinkMonitor
@@ -112,7 +114,7 @@ final class Instance {
                 try host.netlink.removeRoute(try ipv4(replacing))
             }
         case .removeIPv4Route(let route): try host.netlink.removeRoute(try ipv4(route))
-        case .stopTranslator: packets = nil
+        case .stopTranslator: stopTranslator()
         case .removeHostLink:
             let index = hostLink?.index
             (hostLink, hostLinkPeer) = (nil, nil)
@@ -206,9 +208,13 @@ final class Instance {
     }
 
     private static func event(_ link: Link, uplink: Int) -> Event {
+        .clatLink(isModeStolen: isModeStolen(link), uplink: uplink)
+    }
+
+    static func isModeStolen(_ link: Link) -> Bool {
         // The flag goes with the modes L3 and L3S. The kernel tells of it before it changes the mode itself, and then of
         // nothing more.
-        .clatLink(isModeStolen: link.ipvlanMode != nil && link.flags.contains(.noARP), uplink: uplink)
+        link.ipvlanMode != nil && link.flags.contains(.noARP)
     }
 
     // MARK: Links
@@ -334,15 +340,26 @@ final class Instance {
 
     private func startTranslator(_ configuration: TranslatorConfiguration, _ datapath: Datapath) throws {
         let place = try here()
-        guard let uplinkLink, let hostLink, let hostLinkPeer, let own = hostLinkPeer.hardwareAddress,
-            let host = hostLink.hardwareAddress
-        else { throw Failure(description: "there is no link") }
-        let index = uplinkLink.index
+        let ends = try ends()
         packets = try place.namespace.run {
-            try PacketPath(
-                uplink: index, host: hostLinkPeer.index, hostAddress: own, peerAddress: host,
-                configuration: configuration, datapath: datapath)
+            try PacketPath(ends, configuration: configuration, datapath: datapath)
         }
+    }
+
+    /// Between what packets are carried.
+    func ends() throws(Failure) -> PacketPath.Ends {
+        guard let uplinkLink, let hostLink, let hostLinkPeer, let own = hostLinkPeer.hardwareAddress,
+            let peer = hostLink.hardwareAddress
+        else { throw Failure(description: "there is no link") }
+        return PacketPath.Ends(
+            uplink: uplinkLink.index, host: hostLinkPeer.index, hostAddress: own, peerAddress: peer)
+    }
+
+    /// Somebody may hold copies of the descriptors, so letting go is not enough.
+    private func stopTranslator() {
+        guard let index = packets?.detach() else { return }
+        packets = nil
+        do { try place?.netlink.deleteLink(index) } catch {}
     }
 }
 

@@ -1,6 +1,7 @@
 import ClatBase
 import ClatNetlink
 import ClatTranslator
+import Glibc
 
 /// TUN, packet thread and steering of one instance. Steering goes first, so that no packet comes to a TUN without a
 /// reader.
@@ -15,48 +16,152 @@ final class PacketPath: Sendable {
     private let engine: TranslatorEngine
     /// What status tells of it.
     let status: DatapathStatus
+    /// Since when it counts.
+    let started = BootInstant.now
+
+    /// Between what it carries packets, in the calling thread's network namespace.
+    struct Ends: Sendable {
+        /// Interface index of the ipvlan or macvlan.
+        var uplink: UInt32
+        /// Interface index of the namespace's end of the veth.
+        var host: UInt32
+        /// The Ethernet address of that end.
+        var hostAddress: HardwareAddress
+        /// The Ethernet address of the other end, which the host has.
+        var peerAddress: HardwareAddress
+
+        fileprivate func devices(with tun: borrowing TUNDevice) -> Steering.Devices {
+            Steering.Devices(
+                uplink: uplink, host: host, hostAddress: hostAddress, peerAddress: peerAddress, tun: tun.interfaceIndex)
+        }
+    }
 
     /// Starts all of it, in the calling thread's network namespace.
-    init(
-        uplink: UInt32, host: UInt32, hostAddress: HardwareAddress, peerAddress: HardwareAddress,
-        configuration: TranslatorConfiguration, datapath: Datapath
-    ) throws {
+    init(_ ends: Ends, configuration: TranslatorConfiguration, datapath: Datapath) throws {
         let tun = try TUNDevice()
-        let devices = Steering.Devices(
-            uplink: uplink, host: host, hostAddress: hostAddress, peerAddress: peerAddress, tun: tun.interfaceIndex)
-        let offloads =
-            switch tun.offloads {
-            case let all where all.contains(.udp): "TCP and UDP super-packets"
-            case let some where some.contains(.tcp): "TCP super-packets"
-            default: "single packets"
-            }
-        var programs: Steering?
-        var refusal: SteeringError?
-        var inKernel = false
-        // The programs of the kernel path are larger, and an old verifier may refuse them but take plain steering.
-        for kernelPath in datapath == .auto ? [true, false] : [datapath == .kernel] where programs == nil {
-            do throws(SteeringError) {
-                programs = try Steering(devices, configuration: configuration, kernelPath: kernelPath)
-                inKernel = kernelPath
-            } catch { refusal = error }
-        }
-        var words: [String] = datapath == .userspace ? ["as configured"] : []
-        if let programs = programs.take() {
-            if let refusal { words.append("the kernel path is not to be had: \(refusal)") }
-            words.append("eBPF on \(programs.attachment.rawValue), TUN with \(offloads)")
+        let devices = ends.devices(with: tun)
+        let offloads = Self.words(tun.offloads)
+        var attempt = Attempt(devices, configuration, datapath)
+        if let programs = attempt.programs.take() {
             engine = try TranslatorEngine(tun, configuration: configuration)
+            status = attempt.status(programs.attachment, offloads, datapath).noting(engine.filterRefusal)
             way = .programs(programs)
         } else {
-            if datapath == .kernel, let refusal { throw refusal }
+            if datapath == .kernel, let refusal = attempt.refusal { throw refusal }
             let errors = try ICMPErrorSocket()
             let routes = try RouteSteering(devices, configuration: configuration)
-            words.append("steered by routes and rules" + (refusal.map { ", as \($0)" } ?? ""))
-            words.append("TUN with \(offloads)")
             engine = try TranslatorEngine(tun, errors: errors, configuration: Self.forwarded(configuration))
             way = .routes(routes)
+            status = attempt.status(nil, offloads, datapath).noting(engine.filterRefusal)
         }
-        if let refusal = engine.filterRefusal { words.append("no filter of system calls: \(refusal)") }
-        status = DatapathStatus(kind: inKernel ? "kernel" : "userspace", detail: words.joined(separator: "; "))
+    }
+
+    /// What another process has left of one.
+    struct Relics: Sendable {
+        var steering: SteeringKind
+        /// Owned, until ``PacketPath`` takes it over, whether that succeeds or not.
+        var tun: CInt
+        /// Of uplink, TUN and host; the caller's.
+        var links: [CInt]
+    }
+
+    /// Goes on where another process has left off. Packets that wait in the TUN are read first; the programs of before carry
+    /// theirs until the new ones take their place.
+    init(_ ends: Ends, configuration: TranslatorConfiguration, datapath: Datapath, adopting relics: Relics) throws {
+        let tun = try TUNDevice(adopting: OwnedDescriptor(adopting: relics.tun))
+        let devices = ends.devices(with: tun)
+        let offloads = Self.words(tun.offloads)
+        if relics.steering == .routes {
+            engine = try TranslatorEngine(tun, errors: ICMPErrorSocket(), configuration: Self.forwarded(configuration))
+            way = .routes(try RouteSteering(devices, configuration: configuration))
+            status = Attempt().status(nil, offloads, datapath).noting(engine.filterRefusal)
+        } else {
+            engine = try TranslatorEngine(tun, configuration: configuration)
+            var attempt = Attempt(
+                devices, configuration, datapath, relics.steering == .tcx ? .tcx : .clsact, replacing: relics.links)
+            guard let programs = attempt.programs.take() else {
+                throw attempt.refusal ?? SteeringError.failed(SystemError(call: "attach eBPF programs", code: ENOSYS))
+            }
+            status = attempt.status(programs.attachment, offloads, datapath).noting(engine.filterRefusal)
+            way = .programs(programs)
+        }
+    }
+
+    /// What came of attaching programs.
+    private struct Attempt: ~Copyable {
+        var programs: Steering?
+        var refusal: SteeringError?
+        var isInKernel = false
+
+        /// None was made.
+        init() {}
+
+        /// The programs of the kernel path are larger, and an old verifier may refuse them but take plain steering.
+        init(
+            _ devices: Steering.Devices, _ configuration: TranslatorConfiguration, _ datapath: Datapath,
+            _ attachment: Steering.Attachment = .tcx, replacing former: [CInt] = []
+        ) {
+            for kernelPath in datapath == .auto ? [true, false] : [datapath == .kernel] where programs == nil {
+                do throws(SteeringError) {
+                    programs = try Steering(
+                        devices, configuration: configuration, kernelPath: kernelPath, attachment: attachment,
+                        replacing: former)
+                    isInKernel = kernelPath
+                } catch { refusal = error }
+            }
+        }
+
+        /// `attachment` is nil for routes and rules.
+        borrowing func status(
+            _ attachment: Steering.Attachment?, _ offloads: String, _ datapath: Datapath
+        ) -> DatapathStatus {
+            var words: [String] = datapath == .userspace ? ["as configured"] : []
+            if let attachment {
+                if let refusal { words.append("the kernel path is not to be had: \(refusal)") }
+                words.append("eBPF on \(attachment.rawValue), TUN with \(offloads)")
+            } else {
+                words.append("steered by routes and rules, as \(refusal.map { "\($0)" } ?? "before")")
+                words.append("TUN with \(offloads)")
+            }
+            return DatapathStatus(kind: isInKernel ? "kernel" : "userspace", detail: words.joined(separator: "; "))
+        }
+    }
+
+    private static func words(_ offloads: TUNDevice.Offloads) -> String {
+        switch offloads {
+        case let all where all.contains(.udp): "TCP and UDP super-packets"
+        case let some where some.contains(.tcp): "TCP super-packets"
+        default: "single packets"
+        }
+    }
+
+    /// How packets find their way, for the process that comes next.
+    var steering: SteeringKind {
+        switch way {
+        case .programs(let steering): steering.attachment == .tcx ? .tcx : .clsact
+        case .routes: .routes
+        }
+    }
+
+    /// Of the TUN, and of the links of uplink, TUN and host where there are any; valid as long as this lives.
+    var descriptors: (tun: CInt, links: [CInt]) {
+        switch way {
+        case .programs(let steering): (engine.tunDescriptor, steering.linkDescriptors)
+        case .routes: (engine.tunDescriptor, [])
+        }
+    }
+
+    /// Has packets wait, that none is under way when the process becomes another program; and lets them go on.
+    func pause() { engine.pause() }
+    func resume() { engine.resume() }
+
+    /// Takes the programs away even where somebody else holds their links. What is left is a TUN of that index.
+    func detach() -> UInt32 {
+        switch way {
+        case .programs(let steering): steering.detach()
+        case .routes: break
+        }
+        return engine.tunIndex
     }
 
     /// The same for a translator between two hops of the stack.
@@ -120,5 +225,13 @@ final class PacketPath: Sendable {
         add("in", counts.inbound, kernel?.inbound)
         for (reason, count) in counts.drops where count > 0 { all["drop-\(reason)"] = count }
         return all
+    }
+}
+
+extension DatapathStatus {
+    /// The same, and that the packet thread has no filter of system calls, if so.
+    fileprivate func noting(_ filterRefusal: SystemError?) -> DatapathStatus {
+        guard let filterRefusal else { return self }
+        return DatapathStatus(kind: kind, detail: "\(detail); no filter of system calls: \(filterRefusal)")
     }
 }

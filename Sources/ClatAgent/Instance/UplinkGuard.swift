@@ -14,17 +14,24 @@ final class UplinkGuard {
         case program(EgressGuard)
         /// By a table of nftables that is ours alone, where the kernel has no tcx (before Linux 6.6) or refuses eBPF.
         case table(EgressTable)
+        /// By what a process before this one has set up, and this one cannot replace.
+        case inherited(OwnedDescriptor)
     }
 
     private let way: Way
 
-    /// Sets it up on that device of the calling thread's network namespace; in words why neither can be had.
-    init(uplink: UInt32, name: String) throws(Instance.Failure) {
+    /// Sets it up on that device of the calling thread's network namespace, in the place of one that was inherited; in words why
+    /// neither can be had.
+    init(uplink: UInt32, name: String, inherited: consuming OwnedDescriptor? = nil) throws(Instance.Failure) {
         let refusal: SteeringError
         do throws(SteeringError) {
-            way = .program(try EgressGuard(uplink: uplink))
+            way = .program(try EgressGuard(uplink: uplink, replacing: inherited?.rawValue))
             return
         } catch { refusal = error }
+        if let inherited = consume inherited {
+            way = .inherited(inherited)
+            return
+        }
         do throws(NetlinkError) {
             let sources = [(IPv4Address(192, 0, 0, 0), 29), (IPv4Address(192, 0, 0, 8), 32)]
             way = .table(
@@ -44,6 +51,16 @@ final class UplinkGuard {
         switch way {
         case .program(let program): program.stopped
         case .table: nil
+        case .inherited: nil
+        }
+    }
+
+    /// What keeps it, for the process that comes next.
+    var descriptor: CInt {
+        switch way {
+        case .program(let program): program.descriptor
+        case .table(let table): table.descriptor
+        case .inherited(let descriptor): descriptor.rawValue
         }
     }
 }

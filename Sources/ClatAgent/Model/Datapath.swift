@@ -7,3 +7,13 @@ public enum Datapath: String, Sendable, CaseIterable, Codable {
     /// Everything through the TUN and the packet thread.
     case userspace
 }
+
+/// What brings packets to the TUN and away from it.
+enum SteeringKind: String, Sendable, Codable {
+    /// eBPF programs, each attached by a link with a descriptor.
+    case tcx
+    /// eBPF programs, attached to the devices.
+    case clsact
+    /// Routes and rules of the namespace.
+    case routes
+}

@@ -71,6 +71,8 @@ public struct InterfaceStatus: Codable, Sendable, Equatable {
     public var refusedAnswers: [String: Int] = [:]
     /// Packets and octets, drops by reason.
     public var counters: [String: UInt64]
+    /// Seconds for which they have counted.
+    public var countersSeconds: Int?
 }
 
 /// One resolver and what it says of ipv4only.arpa.

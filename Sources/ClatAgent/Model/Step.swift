@@ -129,7 +129,7 @@ public enum UplinkLinkKind: String, Hashable, Sendable, Codable {
 }
 
 /// IPv6 routes of a CLAT namespace.
-public struct Routing: Hashable, Sendable {
+public struct Routing: Hashable, Sendable, Codable {
     /// The default router's link-local address.
     public var router: IPv6Address
     /// Its Ethernet address, if it told: an address in optimistic use may not ask for it (RFC 4429 section 3.2).
@@ -146,7 +146,7 @@ public struct Routing: Hashable, Sendable {
 }
 
 /// The host's IPv4 default route through a CLAT.
-public struct IPv4Route: Hashable, Sendable {
+public struct IPv4Route: Hashable, Sendable, Codable {
     /// Lower wins.
     public var metric: Int
     /// Of IPv4 packets, octets.

@@ -28,9 +28,11 @@ public final class Agent {
     let options: Options
     let started = BootInstant.now
     var log: Logger
+    /// Until they are taken over or closed.
+    private var inherited: InheritedDescriptors?
     private let lock: NamespaceLock
     private let reactor: Reactor
-    private let kernel: HostKernel
+    let kernel: HostKernel
     private var routers: RouterSocket
     private let resolvers: DNSClient
     private let echoes: EchoRunner
@@ -38,11 +40,16 @@ public final class Agent {
     private var monitor: NetlinkMonitor
     private let signals: OwnedDescriptor
     private(set) var machine: AgentMachine
-    private(set) var instances: [Int: Instance] = [:]
+    var instances: [Int: Instance] = [:]
     private var queue: [Event] = []
     private(set) var control: ControlService?
     let manager = ServiceManager()
     private var watchdogDue: BootInstant?
+    var store: DescriptorStore?
+    private var storeDue: BootInstant?
+    /// What goes on in the next process, at the end.
+    private var leftBehind = 0
+    let programPath = ProgramPath.find()
     /// Whether the mirror of the kernel is out of date, and when it, or that of an instance, is brought up to date again.
     private var isBehind = false
     private var catchUpDue: BootInstant?
@@ -55,6 +62,7 @@ public final class Agent {
     /// Checks that it can run, and touches nothing yet.
     public init(_ options: Options) throws(RunFailure) {
         self.options = options
+        inherited = InheritedDescriptors()
         log = Logger(label: "clat-agent") { _ in StandardErrorLog(level: Logger.Level(options.configuration.logLevel)) }
         try Preconditions.settleCapabilities()
         try Preconditions.checkKernel()
@@ -94,7 +102,7 @@ public final class Agent {
         }
     }
 
-    /// Serves until SIGTERM or SIGINT, then undoes all.
+    /// Serves until SIGTERM or SIGINT, then undoes all, unless the service manager keeps it for the next process.
     public func run() throws(RunFailure) {
         do throws(SystemError) {
             control = try ControlService(
@@ -111,11 +119,15 @@ public final class Agent {
                 take(.timer)
             }
             log.notice("version \(Version.text), serving \(served)")
-            resynchronise()
+            begin()
             manager.ready()
             try reactor.run()
             control = nil
-            log.notice("stopped; all is as it was before")
+            log.notice(
+                leftBehind == 0
+                    ? "stopped; all is as it was before"
+                    : "stopped; IPv4 goes on by itself until another agent takes over, or the service manager lets go of it"
+            )
         } catch {
             throw .system(error)
         }
@@ -149,8 +161,14 @@ public final class Agent {
                 continue
             }
             log.notice("stopping")
-            manager.stopping()
-            take(.stop)
+            if manager.keepsDescriptors {
+                leftBehind = keep(isLast: true)
+                manager.stopping()
+                reactor.stop()
+            } else {
+                manager.stopping()
+                take(.stop)
+            }
         }
     }
 
@@ -172,6 +190,26 @@ public final class Agent {
         } catch {
             log.warning("\(error)")
             resynchronise()
+        }
+    }
+
+    /// Reads links, addresses and routes, and takes over what a process before this one has left of CLATs.
+    private func begin() {
+        guard let inherited = inherited.take() else { return }
+        if manager.keepsDescriptors { store = DescriptorStore(manager, holding: inherited.names) }
+        do {
+            let host = try HostMirror.snapshot(&kernel.netlink)
+            let adoptions = adopt(inherited, on: host)
+            for index in adoptions.keys {
+                try watchNotices(of: index)
+                try watchTranslator(of: index)
+            }
+            take(.adopted(adoptions, host))
+            if !adoptions.isEmpty { manager.status(StatusText.short(status)) }
+        } catch {
+            log.error("\(error); trying again")
+            isBehind = true
+            catchUpLater()
         }
     }
 
@@ -259,7 +297,18 @@ public final class Agent {
             for action in machine.handle(event, now: .now) { perform(action) }
             queue.removeFirst()
         }
-        reactor.wake(at: [machine.nextDeadline(after: .now), nextHeartbeat(), catchUpDue].compactMap { $0 }.min())
+        keep()
+        let moments = [machine.nextDeadline(after: .now), nextHeartbeat(), catchUpDue, storeDue]
+        reactor.wake(at: moments.compactMap { $0 }.min())
+    }
+
+    /// Brings what the service manager keeps in line with what stands; how many CLATs that is.
+    @discardableResult
+    func keep(isLast: Bool = false) -> Int {
+        guard store != nil else { return 0 }
+        let handover = handover
+        storeDue = store?.keep(handover, { instances[$0]?.descriptors }, isLast: isLast, now: .now)
+        return handover.entries.count
     }
 
     /// Tells the service manager that all goes on, when it is time; when it is next.
@@ -322,19 +371,20 @@ public final class Agent {
         instances[index] = instance
         do {
             switch step {
-            case .closeNamespace: instance.monitorDescriptor.map(reactor.forget)
-            case .stopTranslator: instance.translatorEndDescriptor.map(reactor.forget)
+            case .removeUplinkLink: store?.drop(uplink: index)
+            case .closeNamespace:
+                store?.drop(uplink: index)
+                instance.monitorDescriptor.map(reactor.forget)
+            case .stopTranslator:
+                store?.drop(uplink: index)
+                instance.translatorEndDescriptor.map(reactor.forget)
             default: break
             }
             let result = try instance.carryOut(step, machine.configuration)
-            if step == .createNamespace, let descriptor = instance.monitorDescriptor {
-                try reactor.watch(descriptor, .read) { [unowned self] in readNotices(of: index) }
-            }
-            if case .startTranslator = step, let descriptor = instance.translatorEndDescriptor {
-                try reactor.watch(descriptor, .read) { [unowned self] in
-                    reactor.forget(descriptor)
-                    take(.translatorEnded(instances[index]?.translatorEnd ?? "no reason told", uplink: index))
-                }
+            switch step {
+            case .createNamespace: try watchNotices(of: index)
+            case .startTranslator: try watchTranslator(of: index)
+            default: break
             }
             log.log(.debug, name(index), event: .step, "done: \(step.name.rawValue)")
             control?.publish(.step, name(index), step.name.rawValue)
@@ -346,6 +396,19 @@ public final class Agent {
             queue.append(.failed(step, "\(error)", uplink: index))
         }
         if step == .closeNamespace { instances[index] = nil }
+    }
+
+    private func watchNotices(of index: Int) throws(SystemError) {
+        guard let descriptor = instances[index]?.monitorDescriptor else { return }
+        try reactor.watch(descriptor, .read) { [unowned self] in readNotices(of: index) }
+    }
+
+    private func watchTranslator(of index: Int) throws(SystemError) {
+        guard let descriptor = instances[index]?.translatorEndDescriptor else { return }
+        try reactor.watch(descriptor, .read) { [unowned self] in
+            reactor.forget(descriptor)
+            take(.translatorEnded(instances[index]?.translatorEnd ?? "no reason told", uplink: index))
+        }
     }
 
     private func name(_ index: Int) -> String {

@@ -8,12 +8,16 @@ struct ServiceManager {
     private let path: String?
     /// How often it wants to hear that the agent is alive; nil is never.
     let watchdogInterval: Duration?
+    /// Whether it keeps descriptors for the next process of the service while that restarts. systemd says so from version 254
+    /// on; before, the unit does.
+    let keepsDescriptors: Bool
 
     /// By the environment that the manager gave us.
     init(environment: (String) -> String? = { name in getenv(name).map { String(cString: $0) } }) {
         path = environment("NOTIFY_SOCKET")
         let isOurs = environment("WATCHDOG_PID").map { $0 == "\(getpid())" } ?? true
         // Twice as often as it must be.
+        keepsDescriptors = path != nil && environment("FDSTORE").flatMap(Int.init) ?? 0 > 0
         watchdogInterval = isOurs ? environment("WATCHDOG_USEC").flatMap(Int.init).map { .microseconds($0 / 2) } : nil
     }
 
@@ -32,18 +36,34 @@ struct ServiceManager {
         send("RELOADING=1\nMONOTONIC_USEC=\(time.tv_sec * 1_000_000 + time.tv_nsec / 1000)")
     }
 
-    /// Nothing depends on its arrival.
-    private func send(_ text: String) {
+    /// Gives it a copy of a descriptor to keep; false where that cannot be done.
+    func keep(_ descriptor: CInt, as name: String) -> Bool {
+        send("FDSTORE=1\nFDNAME=\(name)\nFDPOLL=0", with: descriptor, patiently: true)
+    }
+    /// Lets it close what it keeps under a name; false where that cannot be done.
+    func drop(_ name: String) -> Bool { send("FDSTOREREMOVE=1\nFDNAME=\(name)", patiently: true) }
+
+    /// False where it does not arrive; only of descriptors does anything depend on that.
+    @discardableResult
+    private func send(_ text: String, with passenger: CInt? = nil, patiently: Bool = false) -> Bool {
         guard let path,
             let address = try? path.hasPrefix("@")
                 ? UnixAddress(abstract: String(path.dropFirst())) : UnixAddress(path: path)
-        else { return }
+        else { return false }
         let kind = CInt(SOCK_DGRAM.rawValue | SOCK_CLOEXEC.rawValue)
         let descriptor = socket(AF_UNIX, kind, 0)
-        guard descriptor >= 0 else { return }
+        guard descriptor >= 0 else { return false }
         let socket = OwnedDescriptor(adopting: descriptor)
-        guard (try? address.connect(socket.rawValue)) != nil else { return }
+        guard (try? address.connect(socket.rawValue)) != nil else { return false }
         let octets = Array(text.utf8)
-        _ = Glibc.send(socket.rawValue, octets, octets.count, CInt(MSG_NOSIGNAL | MSG_DONTWAIT))
+        func attempt() -> Bool {
+            if let passenger { return DescriptorPassing.send(octets, with: passenger, to: socket.rawValue) }
+            return Glibc.send(socket.rawValue, octets, octets.count, CInt(MSG_NOSIGNAL | MSG_DONTWAIT)) == octets.count
+        }
+        if attempt() { return true }
+        guard patiently, errno == EAGAIN else { return false }
+        // Its queue is full: a second at most, then the next change tries again.
+        var room = pollfd(fd: socket.rawValue, events: Int16(POLLOUT), revents: 0)
+        return poll(&room, 1, 1000) > 0 && attempt()
     }
 }

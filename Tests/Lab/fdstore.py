@@ -1,0 +1,91 @@
+"""A service manager that keeps descriptors from one process to the next, as systemd does for a unit with
+FileDescriptorStoreMax= (sd_notify(3), sd_listen_fds(3))."""
+
+import contextlib
+import fcntl
+import os
+import pathlib
+import socket
+import threading
+
+# Where the descriptors are put for the shell that moves them down to 3, 4 and so on.
+_PARKING = 200
+
+
+class DescriptorStore:
+    """Listens until it is closed. `kept` are the descriptors by name, `heard` all lines of all messages."""
+
+    def __init__(self, directory):
+        self.path = pathlib.Path(directory, "manager")
+        self.kept, self.heard = {}, []
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(self.path))
+        self._socket.settimeout(0.05)
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self):
+        while not self._closing:
+            with contextlib.suppress(TimeoutError):
+                self._take(*socket.recv_fds(self._socket, 4096, 4)[:2])
+
+    def _take(self, message, descriptors):
+        lines = dict(line.partition("=")[::2] for line in message.decode().splitlines())
+        self.heard += message.decode().splitlines()
+        name = lines.get("FDNAME", "stored")
+        if "FDSTOREREMOVE" in lines:
+            if name in self.kept:
+                os.close(self.kept.pop(name))
+        elif "FDSTORE" in lines:
+            # systemd would keep both; one name for two is a fault of the agent.
+            assert name not in self.kept, name
+            assert lines.get("FDPOLL") == "0", "a TUN would be thrown out"
+            self.kept[name], = descriptors
+
+    def replace(self, name, octets=None):
+        """Puts octets where a descriptor was, or nothing."""
+        os.close(self.kept.pop(name))
+        if octets is not None:
+            self.kept[name] = os.memfd_create("test")
+            os.write(self.kept[name], octets)
+
+    @property
+    def state(self):
+        """The name of the one that tells what the others are."""
+        name, = (name for name in self.kept if name.startswith("state-"))
+        return name
+
+    def start(self, lab, **options):
+        """An agent that is told of the manager and gets what is kept."""
+        names = list(self.kept)
+        assert len(names) < 8, "the shell has no more places, as beyond 9 are its own"
+        parked = [fcntl.fcntl(self.kept[name], fcntl.F_DUPFD, _PARKING) for name in names]
+        moves = " ".join(f"{3 + place}<&{source} {source}<&-" for place, source in enumerate(parked))
+        script = f"exec {moves}; " if moves else ""
+        if names:
+            script += f"export LISTEN_FDS={len(names)} LISTEN_FDNAMES={':'.join(names)} LISTEN_PID=$$; "
+        wrapper = ["bash", "-c", f"export NOTIFY_SOCKET={self.path} FDSTORE=64; {script} exec \"$@\"", "bash"]
+        try:
+            return lab.agent(wrapper=wrapper, pass_fds=parked, **options)
+        finally:
+            for descriptor in parked:
+                os.close(descriptor)
+
+    def release(self):
+        """Closes all that is kept, as systemd does when the unit has stopped."""
+        for name in list(self.kept):
+            os.close(self.kept.pop(name))
+
+    def close(self):
+        self._closing = True
+        self._thread.join()
+        self._socket.close()
+        self.path.unlink()
+        self.release()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
