@@ -55,4 +55,15 @@ public enum Privileges {
         // What is not inheritable the kernel takes out of the ambient set, too.
         try retrying("cap_set_proc") { cap_set_proc(set) }
     }
+
+    /// Hands those of the thread's capabilities to the program it is about to become: without this, one of another user than
+    /// root has none. ``keepOnly(_:)`` takes it back.
+    public static func passOn(_ capabilities: [Capability]) throws(SystemError) {
+        guard let set = cap_get_proc() else { throw .last("cap_get_proc") }
+        defer { cap_free(UnsafeMutableRawPointer(set)) }
+        let numbers = capabilities.map(\.number)
+        try retrying("cap_set_flag") { cap_set_flag(set, CAP_INHERITABLE, CInt(numbers.count), numbers, CAP_SET) }
+        try retrying("cap_set_proc") { cap_set_proc(set) }
+        for number in numbers { try retrying("cap_set_ambient") { cap_set_ambient(number, CAP_SET) } }
+    }
 }

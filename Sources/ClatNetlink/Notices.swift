@@ -42,6 +42,8 @@ public struct NoticeGroups: OptionSet, Hashable, Sendable {
 public struct NetlinkMonitor: ~Copyable, Sendable {
     private let socket: MnlSocket
     private var buffer = [UInt8](repeating: 0, count: 65536)
+    /// More datagrams than the socket's buffer can hold.
+    private static let mostWaiting = 1 << 14
     /// Of the last datagram, last one first.
     private var pending: [Notice] = []
 
@@ -80,7 +82,9 @@ public struct NetlinkMonitor: ~Copyable, Sendable {
             do throws(NetlinkError) { count = try socket.receive(into: &buffer, "read netlink notices") } catch {
                 switch error.code {
                 case EAGAIN: return nil
-                case ENOBUFS: return .overrun
+                case ENOBUFS:
+                    try forget()
+                    return .overrun
                 default: throw error
                 }
             }
@@ -89,6 +93,20 @@ public struct NetlinkMonitor: ~Copyable, Sendable {
         let notice = pending.popLast()
         if case .malformed = notice { malformed += 1 }
         return notice
+    }
+
+    /// Throws away what waits. All of it is older than what was lost, and would be taken for newer than what is listed next.
+    private mutating func forget() throws(NetlinkError) {
+        // Bounded, as more may come meanwhile: no more than that can have been waiting.
+        for _ in 0..<Self.mostWaiting {
+            do throws(NetlinkError) { _ = try socket.receive(into: &buffer, "read netlink notices") } catch {
+                switch error.code {
+                case EAGAIN: return
+                case ENOBUFS: continue
+                default: throw error
+                }
+            }
+        }
     }
 
     /// Sleeps until there may be a notice. False where the deadline came first.

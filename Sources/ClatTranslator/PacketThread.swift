@@ -24,8 +24,8 @@ enum PacketThread {
             plain.append(SYS_poll)
         #endif
         plain += [
-            // The clock where the kernel's page of code does not tell it, the sleep of a pause, locks, memory.
-            SYS_clock_gettime, SYS_nanosleep, SYS_clock_nanosleep, SYS_futex, SYS_brk, SYS_munmap, SYS_mremap, SYS_madvise,
+            // The clock where the kernel's page of code does not tell it, locks, memory.
+            SYS_clock_gettime, SYS_futex, SYS_brk, SYS_munmap, SYS_mremap, SYS_madvise,
             // The allocator asks how many processors there are before it makes another arena.
             SYS_sched_getaffinity,
             // The signal that wakes the thread; a debugger or SIGSTOP that came in between.

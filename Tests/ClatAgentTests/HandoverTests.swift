@@ -183,6 +183,9 @@ struct HandoverTests {
         try world.pass(.seconds(1749))
         #expect(world.kernel.places[7]?.routes.isEmpty == false)
         try world.pass(.seconds(2))
+        #expect(world.kernel.places[7]?.routes.isEmpty == true)
+        // All else waits a moment for a resolver to know better.
+        try world.pass(.seconds(6))
         #expect(world.uplink(7)?.reason.state == .off && world.kernel.isClean)
     }
 

@@ -33,11 +33,11 @@ struct SleepTests {
         #expect(world.solicitations.count == 1)
     }
 
-    @Test("what another network's router tells is used once the old one's has not answered for five seconds")
+    @Test("what another network's router tells is used once the old one's has not answered for eight seconds")
     func elsewhere() throws {
         var world = try awake()
         try world.happen(.advertisement(try parse(header + prefix2 + other64, from: other), uplink: 2))
-        try world.pass(.seconds(4))
+        try world.pass(.seconds(7))
         #expect(world.uplink(2)?.target?.current.pref64.description == "2001:db8:64::/96")
         try world.pass(.seconds(2))
         let machine = try #require(world.uplink(2))
@@ -59,12 +59,15 @@ struct SleepTests {
         #expect(machine.target?.current.pref64.description == "2001:db8:65::/96")
     }
 
-    @Test("where nobody answers, what there is stays, and routers are asked less and less often")
+    @Test("where nobody answers three solicitations, nothing is believed any more")
     func silence() throws {
         var world = try awake()
         let start = world.now
-        try world.pass(.seconds(30))
+        try world.pass(.seconds(15))
         #expect(world.uplink(2)?.reason.state == .on)
+        try world.pass(.seconds(15))
+        #expect(world.uplink(2)?.reason == .noAdvertisement)
+        #expect(world.kernel.isClean)
         #expect(world.solicitations.map { Int((($0 - start) / .seconds(1)).rounded()) } == [0, 4, 12, 28])
     }
 

@@ -44,8 +44,8 @@ struct StatusTests {
     func text() {
         let expected = """
             wlan0: IPv4 works through the NAT64 at 64:ff9b::/96 (for 5 min).
-                PREF64        64:ff9b::/96 from router fe80::1, 29 min left, refreshed in
-                              26 min
+                PREF64        64:ff9b::/96 from router fe80::1, 29 min left, refreshed in 26
+                              min
                 IPv4          192.0.0.1 on clat-wlan0
                 IPv6          2001:db8:1:0:72bc:ff00:58e:ecde (preferred)
                 carried by    ipvlan

@@ -8,7 +8,8 @@ struct Target: Sendable {
 
     /// By the names that fuzz.sh and the folders of seeds use.
     static let all: [String: Target] = [
-        "advertisement": advertisement, "clatd": clatd, "dns": dns, "echo": echo, "netlink": netlink, "state": state,
+        "advertisement": advertisement, "clatd": clatd, "dns": dns, "echo": echo, "link": link, "netlink": netlink,
+        "state": state,
         "toml": toml, "translator": translator, "varlink": varlink,
     ]
 

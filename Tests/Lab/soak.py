@@ -102,13 +102,17 @@ class Soak:
 
     def carrier(self):
         self.lab.switch.ip("link set laptop down")
-        self.agent.wait_for("off", timeout=30)
-        self.lab.switch.ip("link set laptop up")
+        try:
+            self.agent.wait_for("off", timeout=30)
+        finally:
+            self.lab.switch.ip("link set laptop up")
 
     def link_down(self):
         self.lab.laptop.ip("link set eth0 down")
-        self.agent.wait_for("off", timeout=30)
-        self.lab.laptop.ip("link set eth0 up")
+        try:
+            self.agent.wait_for("off", timeout=30)
+        finally:
+            self.lab.laptop.ip("link set eth0 up")
 
     def theft(self):
         """Somebody removes our device."""
@@ -144,7 +148,7 @@ def main():
     arguments = parser.parse_args()
     chance = random.Random(arguments.seed)
     print(f"seed {arguments.seed}, {arguments.minutes:g} minutes", flush=True)
-    faults = []
+    faults, trail = [], []
     with Lab() as lab:
         soak = Soak(lab, chance)
         soak.works()
@@ -165,9 +169,10 @@ def main():
                 soak.works()
             except Exception as error:  # whatever it is, the soak goes on and tells at the end
                 faults.append(f"{action.__name__}: {error}")
-                print(f"FAILED {faults[-1]}", flush=True)
+                print(f"FAILED {faults[-1]}", "after", trail[-5:], flush=True)
                 if soak.agent.process.poll() is not None:
                     soak.restart()
+            trail.append(action.__name__)
             soak.done[action.__name__] = soak.done.get(action.__name__, 0) + 1
         # What drains after a renumbering, and what a client had, goes with a moment's delay.
         try:

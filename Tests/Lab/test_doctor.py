@@ -81,6 +81,7 @@ def test_without_a_target_nobody_on_the_internet_is_asked(served):
 
 
 def test_the_configured_address_is_asked(lab):
+    lab.start_dns64()
     file = lab.directory / "config.toml"
     file.write_text(f'check-address = "{lab.SERVERS[1]}"\n')
     running = lab.agent("--config", file)
@@ -205,6 +206,7 @@ def test_another_clat(served):
 
 
 def test_what_a_clatd_has_left(lab):
+    lab.start_dns64()
     test_clatd.clatd(lab)
     running = lab.agent()
     wait_until(lambda: running.interface(), what="status")
@@ -240,9 +242,9 @@ def test_resolvers_that_do_not_answer_and_prefixes_that_differ(served):
     assert status == 0 and re.fullmatch("2001:db8:1::dead (does not answer|cannot be reached)", faults["DNS"]["evidence"])
     assert f"2001:db8:64::/96, 2001:db8:99::/96" in faults["prefixes"]["evidence"]
     router.advertiser.advertise(router.advertisement([lab.site.pref64]))
-    mend = nft(router.namespace, "inet input udp dport 53 drop")
+    mend = nft(router.namespace, "inet input udp dport 53 reject")
     faults, _, status = doctor(lab, running)
-    assert status == 1 and faults["DNS"]["verdict"] == "broken" and "no resolver of this link is of use: 2001:db8:1::53 does not answer" in faults["DNS"]["evidence"]
+    assert status == 1 and faults["DNS"]["verdict"] == "broken" and "no resolver of this link is of use: 2001:db8:1::53 cannot be reached" in faults["DNS"]["evidence"]
     mend()
 
 
@@ -290,6 +292,7 @@ def test_links_before_the_first_packet(breaking, code):
 
 
 def test_a_router_that_refuses_a_second_address(lab):
+    lab.start_dns64()
     running = lab.agent()
     address = running.wait_for("on")["ipv6Address"]
     nft(lab.site.router.namespace, f"netdev ingress device lan ip6 saddr {address} drop")
@@ -300,6 +303,7 @@ def test_a_router_that_refuses_a_second_address(lab):
 
 
 def test_a_router_that_refuses_all_of_the_clat(lab):
+    lab.start_dns64()
     running = lab.agent()
     running.wait_for("on")
     nft(lab.site.router.namespace, "netdev ingress device lan icmpv6 type echo-request drop")
@@ -308,6 +312,7 @@ def test_a_router_that_refuses_all_of_the_clat(lab):
 
 
 def test_without_ebpf_it_says_so(lab):
+    lab.start_dns64()
     running = lab.agent(datapath="routes")
     running.wait_for("on")
     faults, findings, _ = doctor(lab, running)
@@ -315,6 +320,7 @@ def test_without_ebpf_it_says_so(lab):
 
 
 def test_an_address_that_others_have(lab):
+    lab.start_dns64()
     neighbour = lab.add_host("owner")
     with probe.Defender(neighbour, "eth0", lab.site.lan):
         running = lab.agent("--no-optimistic-dad")

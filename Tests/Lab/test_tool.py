@@ -402,6 +402,25 @@ def make(*words):
                           capture_output=True, text=True, check=True)
 
 
+@pytest.mark.parametrize("manager, words, variables", [
+    ("NetworkManager", ["eth0", "dhcp6-change"], {"DHCP6_DHCP6_NAME_SERVERS": "2001:db8::53 2001:db8::54"}),
+    ("dhcpcd", [], {"interface": "eth0", "reason": "BOUND6", "new_dhcp6_name_servers": "2001:db8::53 2001:db8::54"}),
+    ("networkd-dispatcher", [], {"IFACE": "eth0", "STATE": "routable"}),
+])
+def test_hooks_tell_what_dhcpv6_told(tmp_path, manager, words, variables):
+    """systemd-networkd's resolvers the agent finds in its files."""
+    (tmp_path / "clat-agent").write_text('#!/bin/sh\necho "$@"\nexit 1\n')
+    (tmp_path / "clat-agent").chmod(0o755)
+    hook = agent.REPOSITORY / "contrib" / manager / "50-clat-agent"
+    # dhcpcd sources its hooks: they may neither end nor change its shell.
+    command = f'set -eu; set -- kept; . {hook}; echo "$1"' if manager == "dhcpcd" else f"{hook} {' '.join(words)} || :"
+    said = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True,
+                          env={"PATH": f"{tmp_path}:{os.environ['PATH']}"} | variables).stdout.split("\n")
+    servers = "" if manager == "networkd-dispatcher" else " --resolver 2001:db8::53 --resolver 2001:db8::54"
+    assert said[0] == f"renew --quiet eth0{servers}"
+    assert said[1] == ("kept" if manager == "dhcpcd" else "")
+
+
 def test_install_and_uninstall(tmp_path):
     make("install", f"DESTDIR={tmp_path}", "PREFIX=/opt/clat")
     files = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if not path.is_dir()}

@@ -1,12 +1,14 @@
 """The CLAT's address on a real ipvlan: what the link's other stations see of it, and what may become of the uplink below it."""
 
 import json
+import pathlib
 import time
 import types
 
 import pytest
 
 import guest
+import probe
 import servers
 import snapshot
 from lab import Lab
@@ -18,7 +20,7 @@ pytestmark = pytest.mark.agent
 @pytest.fixture(scope="module", params=["kernel", "userspace"])
 def up(shared_lab, request):
     """A lab whose laptop has IPv4, by either path of packets, for tests that leave it so."""
-    agent = shared_lab.agent("--datapath", request.param)
+    agent = shared_lab.agent("--datapath", request.param, "--log-level", "debug")
     entry = agent.wait_for("on")
     assert entry["datapath"]["kind"] == request.param
     with guest.ClatNamespace(agent) as clat:
@@ -48,6 +50,8 @@ def test_it_is_an_ipvlan_in_mode_l2(up):
     details = guest.link(up.clat, guest.UPLINK)["linkinfo"]
     assert details["info_kind"] == "ipvlan"
     assert details["info_data"]["mode"] == "l2"
+    # From birth: a mode that somebody steals is set back, and would hide that it was wrong.
+    assert "back to L2 mode" not in up.agent.log
 
 
 def test_it_has_the_uplinks_hardware_address_and_mtu(up):
@@ -65,13 +69,21 @@ def test_steering_is_attached_by_clsact(up):
 
 
 def test_the_kernel_configures_nothing_by_itself_there(up):
+    with up.clat.entered():
+        settings = pathlib.Path("/proc/sys/net/ipv6/conf", guest.UPLINK)
+        assert [(settings / name).read_text().strip() for name in ("accept_ra", "autoconf", "forwarding")] == ["0", "0", "0"]
     # From another router: that of the default route the kernel would pass over, as the route is there already.
-    up.router.advertiser.send(up.router.advertisement(source="fe80::9", lifetime=0))
-    time.sleep(2)
-    held = [address for address in guest.addresses(up.clat, guest.UPLINK) if not address.startswith("fe80:")]
-    assert held == [up.address]
-    routes = up.clat.run(["ip", "-6", "-json", "route", "show", "table", "all"], check=True).stdout
-    assert [route for route in json.loads(routes) if route.get("protocol") == "ra"] == []
+    try:
+        up.router.advertiser.send(up.router.advertisement(source="fe80::9", lifetime=60))
+        wait_until(lambda: "fe80::9" in up.laptop.run(["ip", "-6", "route", "show", "default"]).stdout, what="the host's second route")
+        time.sleep(1)
+        held = [address for address in guest.addresses(up.clat, guest.UPLINK) if not address.startswith("fe80:")]
+        assert held == [up.address]
+        routes = up.clat.run(["ip", "-6", "-json", "route", "show", "table", "all"], check=True).stdout
+        assert [route for route in json.loads(routes) if route.get("protocol") == "ra"] == []
+        assert "fe80::9" not in routes
+    finally:
+        up.router.advertiser.send(up.router.advertisement(source="fe80::9", lifetime=0))
 
 
 def test_host_and_clat_share_no_address(up):

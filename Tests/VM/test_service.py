@@ -98,6 +98,41 @@ def test_the_unit_takes_away_what_it_can(service):
     assert judged.returncode == 0, judged.stdout
 
 
+def denials():
+    said = subprocess.run(["dmesg"], capture_output=True, text=True, check=True).stdout
+    return [line for line in said.splitlines() if 'apparmor="DENIED"' in line and 'profile="clat-agent"' in line]
+
+
+def test_it_works_under_the_apparmor_profile(service):
+    lab = service
+    enabled = pathlib.Path("/sys/module/apparmor/parameters/enabled")
+    if not (shutil.which("apparmor_parser") and enabled.exists() and enabled.read_text().strip() == "Y"):
+        pytest.skip("this kernel has no AppArmor, or there is no apparmor_parser")
+    securityfs = pathlib.Path("/sys/kernel/security")
+    if not (securityfs / "apparmor").exists():
+        subprocess.run(["mount", "-t", "securityfs", "securityfs", securityfs], check=True)
+    # Its program is elsewhere here, and may have its libraries where the toolchain has them.
+    profile = (REPOSITORY / "contrib/apparmor/clat-agent").read_text()
+    places = "/{usr/,usr/local/,}sbin/clat-agent mr,"
+    assert places in profile
+    where = pathlib.Path("/run/apparmor-profile")
+    where.write_text(profile.replace(places, f"{PROGRAM} mr, /opt/** mr,"))
+    subprocess.run(["apparmor_parser", "-r", "-K", where], check=True)
+    try:
+        systemctl("start", "clat-agent")
+        wait_until(lambda: any(entry["state"] == "on" for entry in status(lab)), timeout=60, what="IPv4")
+        process = systemctl("show", "-P", "MainPID", "clat-agent").strip()
+        assert pathlib.Path(f"/proc/{process}/attr/current").read_text().strip() == "clat-agent (enforce)"
+        assert "1 received" in lab.laptop.run(["ping", "-c1", "-W5", lab.SERVER]).stdout
+        systemctl("reload", "clat-agent")
+        systemctl("stop", "clat-agent")
+        assert systemctl("show", "-P", "Result", "clat-agent").strip() == "success"
+        assert not denials()
+    finally:
+        print("\n".join(denials()))
+        subprocess.run(["apparmor_parser", "-R", "-K", where], check=True)
+
+
 def test_it_comes_back_after_a_crash(service):
     lab = service
     systemctl("start", "clat-agent")

@@ -192,9 +192,11 @@ public struct AgentMachine: Hashable, Sendable {
         if let surplus = uplinks[index]?.knowledge.hear(advertisement, now: now), surplus > 0 {
             uplinks[index]?.refused[.noRoom, default: 0] += surplus
         }
-        // While some routers have not spoken since the host was asleep, all are asked.
-        if advertisement.routerLifetime > 0, uplinks[index]?.knowledge.doubt == nil {
-            uplinks[index]?.solicitation.stop()
+        if uplinks[index]?.knowledge.doubt == nil {
+            if advertisement.routerLifetime > 0 { uplinks[index]?.solicitation.stop() }
+        } else if uplinks[index]?.solicitation.due == nil {
+            // While some routers have not spoken since the network may have changed, all are asked.
+            uplinks[index]?.solicitation.start(now: now)
         }
     }
 
@@ -222,7 +224,7 @@ public struct AgentMachine: Hashable, Sendable {
         if link.isRunning, hasFlapped || known?.isRunning != true || known?.hardwareAddress != link.hardwareAddress {
             uplink.solicitation.start(now: now)
             uplink.knowledge.dns.askAgain(now: now)
-        } else if let known, !known.isOperational && link.isOperational {
+        } else if known?.isOperational == false, link.isOperational {
             uplink.doubtNetwork(now: now)
         }
         uplinks[link.index] = uplink

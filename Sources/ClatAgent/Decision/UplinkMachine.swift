@@ -277,9 +277,11 @@ public struct UplinkMachine: Hashable, Sendable {
     }
 
     /// Takes in that a step failed: all is taken down, and built anew after a while. On the way down a step that fails
-    /// counts as done, since what it left goes with the namespace.
+    /// counts as done, since what it left goes with the namespace; and so does an announcement.
     mutating func absorb(failed step: Step, _ text: String, now: BootInstant) {
         inFlight = nil
+        // Routers that are not told ask by themselves, once there is something for us.
+        if case .announce = step { return standing.absorb(step, .done, now: now) }
         if step.isUndoing { standing.forget(step) }
         if isWanted { fail(.failed(step.name, text), now: now) }
     }
@@ -341,6 +343,7 @@ public struct UplinkMachine: Hashable, Sendable {
             routing: standing.routing ?? Routing(router: .unspecified, hardwareAddress: nil, onLink: []),
             translator: translator, current: current, route: standing.route)
         choice = entry.map(Choice.init)
+        isWanted = true
         reason = adoption.reason
         since = adoption.since
     }
@@ -390,8 +393,8 @@ public struct UplinkMachine: Hashable, Sendable {
 
     /// Takes in that the host was asleep: it may be on another network, and a switch may have forgotten the CLAT's address.
     mutating func resume(now: BootInstant) {
-        doubtNetwork(now: now)
         renew(now: now)
+        knowledge.beginDoubt(endsInSilence: true, now: now)
         standing.announced = []
     }
 

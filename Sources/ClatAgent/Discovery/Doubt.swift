@@ -1,24 +1,30 @@
 import ClatBase
 
 /// The host may have come to another network unseen: by another access point of the same name, or in its sleep. What routers
-/// told goes on being used, but they are asked, and once one of them has answered, what none has told again is forgotten. Where
-/// nobody answers all stays as it is: no network is no better.
+/// told goes on being used, but they are asked, and what none of them tells again in time is forgotten.
 struct Doubt: Hashable, Sendable, Codable {
     /// What was heard before this is in doubt.
     var since: BootInstant
+    /// Whether all is forgotten where nobody answers at all, as after sleep. Otherwise it stays: no network is no better.
+    var endsInSilence: Bool
     /// When the first advertisement came since.
     var answered: BootInstant?
     /// Routers that have told a prefix again, which shows that this is their link still: all that they told stands.
     var confirmed: Set<IPv6Address> = []
 
-    /// How long all routers have to tell their word again after the first did: more than the 3 s that they keep between two
-    /// multicast advertisements (RFC 4861 section 6.2.6), and than the half second by which they delay an answer.
+    /// For how long where somebody has answered: two solicitations, for one may be lost.
+    static let answeredLimit: Duration = .seconds(8)
+    /// For how long after that answer at least: more than the 3 s that routers keep between two multicast advertisements
+    /// (RFC 4861 section 6.2.6), and than the half second by which they delay an answer.
     static let patience: Duration = .seconds(5)
+    /// For how long where nobody answers: three solicitations (RFC 4861 section 6.3.7) and the time to answer the last.
+    static let silentLimit: Duration = .seconds(16)
 
     /// When what is still in doubt is forgotten.
-    var end: BootInstant? { answered.map { $0 + Self.patience } }
-    /// When routers are asked: once more after the first answer, as the first question or an answer may have been lost.
-    var questions: [BootInstant] { [since] + (answered.map { [$0 + Self.patience / 2] } ?? []) }
+    var end: BootInstant? {
+        if let answered { return max(since + Self.answeredLimit, answered + Self.patience) }
+        return endsInSilence ? since + Self.silentLimit : nil
+    }
 
     /// Whether the word of a router is in doubt that was heard then.
     func concerns(_ router: IPv6Address, _ heard: BootInstant) -> Bool {
@@ -28,8 +34,9 @@ struct Doubt: Hashable, Sendable, Codable {
 
 extension LinkKnowledge {
     /// Begins to doubt what routers have told.
-    mutating func beginDoubt(now: BootInstant) {
-        doubt = isSilent ? nil : Doubt(since: now)
+    mutating func beginDoubt(endsInSilence: Bool = false, now: BootInstant) {
+        let endsInSilence = endsInSilence || doubt?.endsInSilence == true
+        doubt = isSilent ? nil : Doubt(since: now, endsInSilence: endsInSilence)
     }
 
     /// Words younger than this are not doubted because of another router.

@@ -44,7 +44,6 @@ public struct LinkKnowledge: Hashable, Sendable, Codable {
         var server: IPv6Address
         /// nil is never.
         var expires: BootInstant?
-        /// When it was last heard.
         var heard: BootInstant
     }
 

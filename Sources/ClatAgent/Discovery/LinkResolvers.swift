@@ -82,7 +82,6 @@ extension LinkKnowledge {
     private var refreshMoments: [BootInstant] {
         routers.filter { $0.heard < $0.expires }.flatMap { moments(heard: $0.heard, expires: $0.expires) }
             + pref64s.entries.filter { $0.router != nil }.flatMap { moments(heard: $0.heard, expires: $0.expires) }
-            + (doubt?.questions ?? [])
     }
 
     private func moments(heard: BootInstant, expires: BootInstant?) -> [BootInstant] {

@@ -26,10 +26,10 @@ public struct Uplink: Hashable, Sendable {
     public var isUp: Bool
     /// Up and with carrier.
     public var isRunning: Bool
-    /// How often it lost its carrier.
-    public var carrierLosses: Int
     /// Not only with carrier but ready for packets: not while a Wi-Fi station still agrees on keys (RFC 2863 section 3.1.12).
     public var isOperational = true
+    /// How often it lost its carrier.
+    public var carrierLosses: Int
     /// Link MTU, octets.
     public var mtu: Int
     /// Where it has an Ethernet one.

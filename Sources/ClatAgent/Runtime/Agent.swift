@@ -45,6 +45,11 @@ public final class Agent {
     private(set) var control: ControlService?
     let manager = ServiceManager()
     private var watchdogDue: BootInstant?
+    var store: DescriptorStore?
+    private var storeDue: BootInstant?
+    /// What goes on in the next process, at the end.
+    private var leftBehind = 0
+    let programPath = ProgramPath.find()
     /// Whether the mirror of the kernel is out of date, and when it, or that of an instance, is brought up to date again.
     private var isBehind = false
     private var catchUpDue: BootInstant?
@@ -53,11 +58,6 @@ public final class Agent {
 
     /// Messages of a kind that are taken in before others have their turn, so that a flood keeps the agent from nothing else.
     private static let turn = 64
-    var store: DescriptorStore?
-    private var storeDue: BootInstant?
-    /// What goes on in the next process, at the end.
-    private var leftBehind = 0
-    let programPath = ProgramPath.find()
 
     /// Checks that it can run, and touches nothing yet.
     public init(_ options: Options) throws(RunFailure) {
@@ -298,7 +298,8 @@ public final class Agent {
             queue.removeFirst()
         }
         keep()
-        reactor.wake(at: [machine.nextDeadline(after: .now), nextHeartbeat(), catchUpDue, storeDue].compactMap { $0 }.min())
+        let moments = [machine.nextDeadline(after: .now), nextHeartbeat(), catchUpDue, storeDue]
+        reactor.wake(at: moments.compactMap { $0 }.min())
     }
 
     /// Brings what the service manager keeps in line with what stands; how many CLATs that is.

@@ -34,6 +34,8 @@ extension Agent {
             let name = DescriptorStore.state(store?.number ?? 0)
             for instance in instances.values { instance.packets?.pause() }
             defer { for instance in instances.values { instance.packets?.resume() } }
+            try Privileges.passOn(Preconditions.capabilities)
+            defer { try? Privileges.keepOnly(Preconditions.capabilities) }
             throw InheritedDescriptors.pass(descriptors + [(name, state.rawValue)], to: programPath)
         } catch {
             log.error("could not begin anew, and all is as before: \(error)")
@@ -51,7 +53,7 @@ extension Agent {
                 do {
                     adoptions[entry.index] = try adopt(entry, inherited, host)
                 } catch {
-                    log.warning("\(entry.name): what an agent before this one has left is built anew: \(error)")
+                    log.log(.warning, entry.name, "what an agent before this one has left is built anew: \(error)")
                 }
             }
         } catch {
@@ -77,7 +79,7 @@ extension Agent {
         // Whatever becomes of the rest: the guard outlasts a CLAT.
         if let former = inherited.take(DescriptorStore.uplinkGuard(entry.index)) {
             do { try kernel.keepGuard(of: UInt32(clamping: entry.index), inherited: former) } catch {
-                log.warning("\(entry.name): \(error)")
+                log.log(.warning, entry.name, "\(error)")
             }
         }
         guard let uplink = host.links[entry.index], uplink.isRunning else {
@@ -108,7 +110,7 @@ extension Agent {
         instances[entry.index] = instance
         let differences = adoption.differences.joined(separator: ", ")
         let verdict = differences.isEmpty ? "all is as it was left" : "to be mended: \(differences)"
-        log.notice("\(entry.name): took over from the agent before this one; \(verdict)")
+        log.log(.notice, entry.name, "took over from the agent before this one; \(verdict)")
         return adoption
     }
 

@@ -1,0 +1,199 @@
+"""Floods: whoever fills the link, or the control socket, costs bounded memory and time, and does not delay packets.
+
+The figures are printed (pytest -s). Times are those of a machine that makes the flood itself, so they are compared with a flood of the
+same rate that is for nobody.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import socket
+import statistics
+import threading
+import time
+import types
+
+import pytest
+
+import forge
+import network
+import probe
+import ra
+from lab import Lab
+from namespace import PATIENCE, wait_until
+
+pytestmark = pytest.mark.agent
+SECONDS = 1.0 * PATIENCE
+RATE = 10000  # packets a second, if the machine can
+
+
+@pytest.fixture(scope="module", params=["kernel", "userspace"])
+def flooded(request):
+    """IPv4 that works, and a host on the link that says what it likes as often as it can."""
+    with Lab() as lab:
+        running = lab.agent(datapath=request.param)
+        entry = running.wait_for("on")
+        mallory = lab.add_host("mallory")
+        wait_until(lambda: "1 received" in mallory.run(["ping", "-c1", "-W1", entry["ipv6Address"]]).stdout, what="a neighbour")
+        neighbour = mallory.run(["ip", "-6", "neighbour", "show", "to", entry["ipv6Address"]], check=True).stdout
+        with forge.Forger(mallory, "eth0", neighbour.split()[neighbour.split().index("lladdr") + 1]) as forger:
+            yield types.SimpleNamespace(
+                lab=lab, agent=running, ours=entry["ipv6Address"], forger=forger, path=request.param,
+                server=network.synthesise(lab.site.pref64, Lab.SERVER))
+        print(running.log)
+        assert running.interface()["state"] == "on" and running.stop() == 0
+
+
+def memory(process):
+    """Octets of private memory."""
+    text = pathlib.Path(f"/proc/{process}/smaps_rollup").read_text()
+    return sum(int(line.split()[1]) for line in text.splitlines() if line.startswith("Private_Dirty")) * 1024
+
+
+def processor(process):
+    """Seconds of processor time so far."""
+    fields = pathlib.Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def latencies(lab):
+    """Milliseconds of pings through the CLAT for SECONDS; None for those that got no answer."""
+    pinger = probe.Pinger(lab.laptop, Lab.SERVER)
+    found, end = [], time.monotonic() + SECONDS
+    while time.monotonic() < end:
+        begun = time.monotonic()
+        answered = pinger.reply(pinger.send(), 2)
+        found.append(answered and (answered - begun) * 1000)
+        time.sleep(0.005)
+    pinger.close()
+    return found
+
+
+@contextlib.contextmanager
+def flood(send, packets):
+    """Packets over and over, at RATE or as fast as it goes; the number sent is in the list it gives."""
+    stopping, sent = threading.Event(), [0]
+
+    def run():
+        begun = time.monotonic()
+        while not stopping.is_set():
+            for packet in packets:
+                with contextlib.suppress(OSError):  # ENOBUFS: the queue is full, as it should be
+                    send(packet)
+                sent[0] += 1
+                ahead = sent[0] / RATE - (time.monotonic() - begun)
+                if ahead > 0.002:
+                    time.sleep(ahead)
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield sent
+    finally:
+        stopping.set()
+        thread.join()
+
+
+def measure(flooded, name, packets, everybody=False):
+    """The figures of a flood beside those of the same flood to nobody."""
+    def figures(send):
+        process = flooded.agent.process.pid
+        before = processor(process)
+        with flood(send, packets) as sent:
+            found = latencies(flooded.lab)
+        answered = sorted(value for value in found if value is not None)
+        return types.SimpleNamespace(
+            sent=sent[0] / SECONDS, lost=found.count(None), median=statistics.median(answered),
+            worst=answered[int(len(answered) * 0.99)], share=(processor(process) - before) / SECONDS)
+
+    # To a hardware address that nobody has, which the switch sends everywhere and all throw away.
+    nobody = forge.Forger(flooded.lab.namespaces[-1], "eth0", "02:64:de:ad:00:00")
+    idle = figures(nobody.send)
+    nobody.close()
+    before = memory(flooded.agent.process.pid)
+    busy = figures(lambda packet: flooded.forger.send(packet, everybody=everybody))
+    grown = memory(flooded.agent.process.pid) - before
+    print(f"\n{flooded.path}, {name}: {busy.sent:.0f} packets/s, ping {busy.median:.2f} ms (99 %: {busy.worst:.2f}), lost {busy.lost}, "
+          f"processor {busy.share:.0%}, memory {grown // 1024:+d} KiB; to nobody: {idle.sent:.0f} packets/s, "
+          f"ping {idle.median:.2f} ms (99 %: {idle.worst:.2f}), lost {idle.lost}")
+    assert flooded.agent.interface()["state"] == "on"
+    # A flood that fills queues may lose a ping; it must not hold them up.
+    assert busy.median < idle.median * 3 + 5 and busy.lost <= 3
+    assert grown < 4 << 20
+    return busy
+
+
+def counted(flooded, name):
+    entry = flooded.agent.interface()
+    return entry["counters"].get(name, 0) + entry["refusedAdvertisements"].get(name, 0)
+
+
+def advertisement(number):
+    """Of a router of its own, with a prefix, a PREF64 and a resolver of its own."""
+    return ra.RouterAdvertisement(
+        source=f"fe80::bad:{number:x}", lifetime=0, preference="low", options=[
+            ra.prefix_information(f"2001:db8:{number:x}::/64"), ra.pref64(f"2001:db8:f{number:x}::/96"),
+            ra.rdnss([f"2001:db8::{number:x}"])]).packet()
+
+
+def test_advertisements(flooded):
+    busy = measure(flooded, "Router Advertisements", [advertisement(number) for number in range(1, 65)], everybody=True)
+    assert counted(flooded, "too-many") > 0 and counted(flooded, "no-room") > 0
+    assert busy.share < 0.8
+
+
+def test_refused_advertisements(flooded):
+    before = counted(flooded, "too-many")
+    measure(flooded, "Router Advertisements with hop limit 64", [
+        ra.RouterAdvertisement(ip_hop_limit=64).packet()], everybody=True)
+    assert counted(flooded, "too-many") > before
+
+
+def test_fragments(flooded):
+    packets = [forge.fragments(flooded.server, flooded.ours, forge.ICMPV6, [(0, bytes([128]) + bytes(1199)), (1208, b"")], number)[0]
+               for number in range(1000)]
+    measure(flooded, "first fragments of echoes", packets)
+    assert counted(flooded, "drop-reassembly-no-room") > 0
+
+
+def test_icmp_errors(flooded):
+    about = forge.segment("2001:db8::bad", flooded.server)
+    ours = forge.segment(flooded.ours, flooded.server, ports=(4464, 80))
+    measure(flooded, "ICMPv6 errors", [
+        forge.message(flooded.server, flooded.ours, kind, data=packet) for packet in (about, ours) for kind in (1, 3)])
+
+
+def test_what_must_be_answered(flooded):
+    """Packets from outside of the PREF64, each of which wants an ICMPv6 error."""
+    before = counted(flooded, "errors-suppressed")
+    measure(flooded, "packets from outside", [forge.datagram("2001:db8:1::bad", flooded.ours)])
+    assert counted(flooded, "errors-suppressed") > before
+
+
+def test_control_clients(flooded):
+    """Clients of root, who may all they like, ask for the status over and over."""
+    path = str(flooded.agent.runtime_directory / "control")
+    call = json.dumps({"method": "org.clatagent.Status"}).encode() + b"\0"
+    stopping, asked = threading.Event(), [0]
+
+    def ask():
+        while not stopping.is_set():
+            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as client:
+                client.settimeout(1)
+                client.connect(path)
+                client.sendall(call * 4)
+                client.recv(65536)
+                asked[0] += 4
+                time.sleep(0.01)
+    before = memory(flooded.agent.process.pid)
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    found = latencies(flooded.lab)
+    stopping.set()
+    for thread in threads:
+        thread.join()
+    answered = [value for value in found if value is not None]
+    print(f"\n{flooded.path}, control clients: {asked[0] / SECONDS:.0f} calls/s, ping {statistics.median(answered):.2f} ms, "
+          f"lost {found.count(None)}, memory {(memory(flooded.agent.process.pid) - before) // 1024:+d} KiB")
+    assert found.count(None) <= 1 and memory(flooded.agent.process.pid) - before < 4 << 20
