@@ -25,6 +25,9 @@ class Agent:
         self.runtime_directory = directory
         directory.mkdir(exist_ok=True)
         self._log = directory / f"log-{len(list(directory.glob('log-*')))}"
+        if "--state-dir" not in arguments:
+            # Never the machine's own.
+            arguments = ("--state-dir", str(directory.parent / "state"), *arguments)
         self.command = [*wrapper, str(program or binary()), "run", "--runtime-dir", str(directory), *arguments]
         with open(self._log, "w") as log:
             self.process = namespace.popen(self.command, stdout=log, stderr=subprocess.STDOUT, **options)
