@@ -22,17 +22,17 @@ struct TrustTests {
     @Test("what of an advertisement there is no room for is counted")
     func room() throws {
         var knowledge = LinkKnowledge()
-        let now = BootInstant(nanoseconds: 1)
-        #expect(knowledge.hear(try Self.advertisement(1, prefixes: 30), now: now) == 0)
-        #expect(knowledge.hear(try Self.advertisement(2, prefixes: 5), now: now) == 3)
-        for router in 3...16 {
-            #expect(knowledge.hear(try Self.advertisement(UInt64(router), prefixes: 0), now: now) == 0)
+        func surplus(_ router: UInt64, prefixes: Int) throws -> Int {
+            knowledge.hear(try Self.advertisement(router, prefixes: prefixes), now: BootInstant(nanoseconds: 1))
         }
-        #expect(knowledge.hear(try Self.advertisement(17, prefixes: 1), now: now) == 1)
+        #expect(try surplus(1, prefixes: 30) == 0)
+        #expect(try surplus(2, prefixes: 5) == 3)
+        for router in 3...16 { #expect(try surplus(UInt64(router), prefixes: 0) == 0) }
+        #expect(try surplus(17, prefixes: 1) == 1)
         #expect(knowledge.routers.count == LinkKnowledge.routerCapacity)
         #expect(knowledge.prefixes.count == LinkKnowledge.prefixCapacity)
         // Those that are known are heard still.
-        #expect(knowledge.hear(try Self.advertisement(16, prefixes: 0), now: now) == 0)
+        #expect(try surplus(16, prefixes: 0) == 0)
     }
 
     @Test("advertisements that were too many are counted by the machine")
@@ -91,18 +91,12 @@ struct TrustTests {
 @Suite struct RateLimitTests {
     @Test func aSecondsWorthAtOnceAndThenEvenly() {
         var limit = RateLimit()
-        let start: UInt64 = 5_000_000_000
-        #expect((0..<150).filter { _ in limit.allows(100, now: start) }.count == 100)
-        #expect(!limit.allows(100, now: start + 9_000_000))
-        #expect(limit.allows(100, now: start + 10_000_000))
-        #expect((0..<500).filter { limit.allows(100, now: start + 20_000_000 + UInt64($0) * 2_000_000) }.count <= 101)
-        #expect(!RateLimit().allowing(0))
-    }
-}
-
-extension RateLimit {
-    fileprivate func allowing(_ perSecond: UInt32) -> Bool {
-        var copy = self
-        return copy.allows(perSecond, now: 1)
+        func allowed(_ count: Int, from start: UInt64, every step: UInt64 = 0) -> Int {
+            (0..<count).filter { limit.allows(100, now: start + UInt64($0) * step) }.count
+        }
+        #expect(allowed(150, from: 5_000_000_000) == 100)
+        #expect(allowed(1, from: 5_009_000_000) == 0)
+        #expect(allowed(1, from: 5_010_000_000) == 1)
+        #expect(allowed(500, from: 5_020_000_000, every: 2_000_000) <= 101)
     }
 }
