@@ -92,8 +92,10 @@ extension Agent {
         for name in DescriptorStore.links(entry.index) {
             if let link = inherited.take(name) { links.append(OwnedLink(link)) }
         }
-        guard let namespace = inherited.take(DescriptorStore.namespace(entry.index)),
-            let tun = inherited.take(DescriptorStore.tun(entry.index)), links.count == (entry.steering == .tcx ? 3 : 0)
+        // The namespace last: what is left of it where anything else is missing is dismantled.
+        guard let tun = inherited.take(DescriptorStore.tun(entry.index)),
+            links.count == (entry.steering == .tcx ? 3 : 0),
+            let namespace = inherited.take(DescriptorStore.namespace(entry.index))
         else { throw Handover.Problem(description: "a descriptor is missing") }
         let instance = Instance(host: kernel)
         defer { withExtendedLifetime(links) {} }
