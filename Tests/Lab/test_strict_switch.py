@@ -94,8 +94,7 @@ def test_ipv4_lasts_for_hours(strict, datapath):
     switch, router = strict.switch_rules, strict.site.router.namespace
     agent = strict.agent(datapath=datapath)
     address = agent.wait_for("on")["ipv6Address"]
-    assert address in switch.bindings
-    wait_until(lambda: reaches(strict, Lab.SERVER), what="the first answer")
+    wait_until(lambda: address in switch.bindings and reaches(strict, Lab.SERVER), what="the first answer")
     with strict.laptop.socket(socket.AF_INET, socket.SOCK_STREAM) as connection:
         connection.settimeout(10)
         connection.connect((Lab.SERVER, 7))
