@@ -42,7 +42,8 @@ extension OwnedDescriptor {
         }
     }
 
-    /// Of a raw ICMPv6 socket: hears messages of these types only (RFC 3542 section 3.2).
+    /// Of a raw ICMPv6 socket: hears messages of these types only (RFC 3542 section 3.2), from now on. What came since the
+    /// socket was opened is thrown away.
     public borrowing func hearOnly(icmpv6 types: ClosedRange<UInt8>) throws(SystemError) {
         // A set bit blocks.
         var filter = icmp6_filter()
@@ -52,6 +53,7 @@ extension OwnedDescriptor {
             for type in types { words[Int(type) >> 5] &= ~(1 << (UInt32(type) & 31)) }
         }
         try set(CInt(IPPROTO_ICMPV6), ICMP6_FILTER, filter, "ICMP6_FILTER")
+        for _ in 0..<1024 where recv(rawValue, nil, 0, CInt(MSG_DONTWAIT)) < 0 { return }
     }
 
     /// Sends a message to an IPv6 address; `scope` is the interface. `what` is for the error: `send a question`.

@@ -1,3 +1,4 @@
+import CLinux
 import ClatBase
 import Glibc
 

@@ -47,6 +47,30 @@ struct ErrorSocketTests {
     }
 }
 
+extension ErrorSocketTests {
+    @Test("what came before the filter was set is thrown away")
+    func before() throws {
+        let lab = try EngineLab()
+        let heard = try lab.inside(lab.clat) { () -> [Int] in
+            let socket = try OwnedDescriptor(
+                socket: AF_INET6, .raw, transport: CInt(IPPROTO_ICMPV6), named: "a raw ICMPv6 socket")
+            func waits() -> Int {
+                var poll = pollfd(fd: socket.rawValue, events: Int16(POLLIN), revents: 0)
+                return Int(Glibc.poll(&poll, 1, 200))
+            }
+            // To itself: request and reply are both heard.
+            let request: [UInt8] = [128, 0, 0, 0, 0, 1, 0, 1]
+            try socket.send(request, to: .text(EngineLab.clat), scope: 0, "send a request")
+            let unfiltered = waits()
+            try socket.hearOnly(icmpv6: 1...4)
+            let filtered = waits()
+            try socket.send(request, to: .text(EngineLab.clat), scope: 0, "send a request")
+            return [unfiltered, filtered, waits()]
+        }
+        #expect(heard == [1, 0, 0])
+    }
+}
+
 /// What is not copyable, for closures to hold.
 private final class ErrorSocketBox: Sendable {
     let socket: ICMPErrorSocket

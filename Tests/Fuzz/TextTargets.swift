@@ -19,10 +19,10 @@ extension Target {
     static let varlink = Target { input in
         for message in input.split(separator: 0) {
             if let call = try? Varlink.decode(Varlink.Head.self, from: message) {
-                for isPrivileged in [false, true] {
+                for privilege in [ControlServer.Privilege.reader, .member, .owner] {
                     let answer = ControlService.answer(
                         ControlServer.Request(
-                            method: call.method, message: message, isPrivileged: isPrivileged,
+                            method: call.method, message: message, privilege: privilege,
                             wantsMore: call.more == true), Obedient())
                     if case .reply(let reply) = answer { precondition(reply.count > 1 && reply.last == 0) }
                 }

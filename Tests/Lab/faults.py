@@ -18,20 +18,21 @@ from namespace import wait_until
 STOPPED = [sys.executable, "-c", "import os, signal, sys; os.kill(os.getpid(), signal.SIGSTOP); os.execvp(sys.argv[1], sys.argv[1:])"]
 
 
-class Faulty:
-    """`when` is strace's: `3` is the third, `3+` that and all later ones. `path` limits it to calls about that file."""
+class Tampering:
+    """strace, attached to a running agent or to one of its threads. `when` is strace's: `3` is the third call, `3+` that and all
+    later ones. `path` limits it to calls about that file."""
 
-    def __init__(self, lab, call, error, when, path=None, datapath=None):
-        self.agent = lab.agent(wrapper=STOPPED, datapath=datapath)
-        self._log = pathlib.Path(self.agent.runtime_directory, "strace")
-        process = self.agent.process.pid
-        wait_until(lambda: _state(process) == "T", what="the agent, stopped")
-        inject = f"inject={call}:error={error}:when={when}"
+    def __init__(self, agent, call, error, when, path=None, thread=None):
+        process = agent.process.pid
+        if thread:
+            process = next(int(task.name) for task in pathlib.Path(f"/proc/{process}/task").iterdir()
+                           if (task / "comm").read_text().strip() == thread)
+        self._log = pathlib.Path(agent.runtime_directory, "strace")
+        follow = [] if thread else ["-f"]
         self._tracer = subprocess.Popen(
-            ["strace", "-f", "-qq", "-o", self._log, "-e", f"trace={call}", "-e", inject, *(["-P", path] if path else []), "-p", str(process)],
-            stderr=subprocess.PIPE, text=True)
+            ["strace", *follow, "-qq", "-o", self._log, "-e", f"trace={call}", "-e", f"inject={call}:error={error}:when={when}",
+             *(["-P", path] if path else []), "-p", str(process)], stderr=subprocess.PIPE, text=True)
         wait_until(lambda: _field(process, "TracerPid") != "0", what="the tracer")
-        os.kill(process, signal.SIGCONT)
 
     @property
     def injected(self):
@@ -46,6 +47,20 @@ class Faulty:
 
     def __enter__(self):
         return self
+
+    def __exit__(self, *_):
+        self.heal()
+
+
+class Faulty(Tampering):
+    """The same with an agent of its own, from its program's first call on."""
+
+    def __init__(self, lab, call, error, when, path=None):
+        self.agent = lab.agent(wrapper=STOPPED)
+        process = self.agent.process.pid
+        wait_until(lambda: _state(process) == "T", what="the agent, stopped")
+        super().__init__(self.agent, call, error, when, path)
+        os.kill(process, signal.SIGCONT)
 
     def __exit__(self, *_):
         self.heal()

@@ -1,6 +1,6 @@
-"""Runs a command to which the kernel refuses something: `python3 refusing.py bpf|uso|tso COMMAND...`
+"""Runs a command to which the kernel refuses something: `python3 refusing.py bpf|seccomp|uso|tso COMMAND...`
 
-`bpf` refuses bpf(2), as containers' seccomp profiles and systemd's `SystemCallFilter=~bpf` do; `uso` refuses a TUN the offload of
+`bpf` refuses bpf(2), as containers' seccomp profiles and systemd's `SystemCallFilter=~bpf` do; `seccomp` refuses seccomp(2); `uso` refuses a TUN the offload of
 UDP super-packets, as Linux before 6.2 does; `tso` that of TCP too.
 """
 
@@ -18,13 +18,14 @@ _LOAD, _IF_EQUAL, _IF_ANY_BIT, _RETURN = 0x20, 0x15, 0x45, 0x06
 _TUNSETOFFLOAD, _USO, _TSO = 0x400454D0, 0x60, 0x0E
 # Where struct seccomp_data has the number of the call, and the low halves of its second and third argument.
 _CALL, _SECOND, _THIRD = 0, 24, 32
-_NUMBERS = {"x86_64": {"bpf": 321, "ioctl": 16}, "aarch64": {"bpf": 280, "ioctl": 29}, "riscv64": {"bpf": 280, "ioctl": 29}}
+_GENERIC = {"bpf": 280, "ioctl": 29, "seccomp": 277}
+_NUMBERS = {"x86_64": {"bpf": 321, "ioctl": 16, "seccomp": 317}, "aarch64": _GENERIC, "riscv64": _GENERIC}
 
 
-def _bpf(numbers):
+def _call(number):
     return [
         (_LOAD, 0, 0, _CALL),
-        (_IF_EQUAL, 0, 1, numbers["bpf"]),
+        (_IF_EQUAL, 0, 1, number),
         (_RETURN, 0, 0, _ERRNO | errno.EPERM),
         (_RETURN, 0, 0, _ALLOW),
     ]
@@ -43,7 +44,8 @@ def _offload(numbers, mask):
     ]
 
 
-WHAT = {"bpf": _bpf, "uso": lambda numbers: _offload(numbers, _USO), "tso": lambda numbers: _offload(numbers, _USO | _TSO)}
+WHAT = {"bpf": lambda numbers: _call(numbers["bpf"]), "seccomp": lambda numbers: _call(numbers["seccomp"]),
+        "uso": lambda numbers: _offload(numbers, _USO), "tso": lambda numbers: _offload(numbers, _USO | _TSO)}
 
 
 class _Program(ctypes.Structure):

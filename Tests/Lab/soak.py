@@ -157,12 +157,18 @@ def main():
             action(soak)
             soak.works()
         before, rate = soak.state(), soak.throughput()
-        size = memory(soak.agent.process.pid)
-        print(f"at the start: {before}, {size} KiB, {rate * 8 / 1e6:.0f} Mbit/s", flush=True)
+        size = None
+        print(f"at the start: {before}, {rate * 8 / 1e6:.0f} Mbit/s", flush=True)
         end = time.monotonic() + arguments.minutes * 60
         # The second half is without restarts, so that a leak of the agent's own shows.
         middle = time.monotonic() + arguments.minutes * 30
         while time.monotonic() < end:
+            if size is None and time.monotonic() >= middle:
+                # The last of them, once it has done each.
+                for action in Soak.ACTIONS:
+                    action(soak)
+                    soak.works()
+                size = memory(soak.agent.process.pid)
             action = chance.choice(Soak.ACTIONS + ([Soak.restart] if time.monotonic() < middle else []))
             try:
                 action(soak)
@@ -181,7 +187,7 @@ def main():
             faults.append(f"it is {soak.state()} and was {before}")
         grown, after = memory(soak.agent.process.pid) - size, soak.throughput()
         print(f"done: {', '.join(f'{name} {count}' for name, count in sorted(soak.done.items()))}")
-        print(f"at the end: {soak.state()}, memory {grown:+d} KiB, {after * 8 / 1e6:.0f} Mbit/s")
+        print(f"at the end: {soak.state()}, memory {grown:+d} KiB of {size} since the last restart, {after * 8 / 1e6:.0f} Mbit/s")
         if grown > 2048:
             faults.append(f"memory grew by {grown} KiB")
         if after < rate * 0.7:

@@ -152,3 +152,26 @@ def test_it_needs_root_and_to_be_told_after_whom(lab):
     refused = lab.laptop.run(stranger)
     assert refused.returncode == 77 and "try again with sudo" in refused.stderr
     assert lab.laptop.run([agent.binary(), "cleanup"]).returncode == 64
+
+
+def test_its_configuration_becomes_ours_and_is_obeyed(lab):
+    old, new = lab.directory / "clatd.conf", lab.directory / "config.toml"
+    old.write_text(f"""
+        # as clatd takes it
+        plat-dev=eth0
+        plat-prefix = {lab.site.pref64} ; the NAT64
+        clat-v4-addr=192.0.0.3
+        v4-defaultroute-metric=77
+        v4-defaultroute-mtu=1400
+        cmd-tayga=/usr/sbin/tayga
+        nonsense=1
+    """)
+    said = lab.laptop.run([agent.binary(), "import-clatd", old], check=True).stdout
+    assert "# cmd-tayga=/usr/sbin/tayga: no TAYGA" in said and "# nonsense=1: clatd 2.1.0 has no such key" in said
+    new.write_text(said)
+    lab.laptop.run([agent.binary(), "config", "check", new], check=True)
+    running = lab.agent("--config", new, interfaces=())
+    status = running.wait_for("on")
+    assert (status["pref64Source"], status["ipv4Address"], status["metric"], status["mtu"]) == (
+        "configuration", "192.0.0.3", 77, 1400)
+    assert lab.laptop.run([agent.binary(), "import-clatd", "/nonexistent"]).returncode == 66

@@ -5,6 +5,10 @@ import contextlib
 import ipaddress
 import json
 import random
+import select
+import socket
+import struct
+import threading
 import time
 
 import pytest
@@ -13,7 +17,8 @@ import ra
 import snapshot
 from lab import DATAPATHS, Lab
 from namespace import PATIENCE, wait_until
-from probe import Outage, Transfer
+from network import synthesise
+from probe import Outage, Transfer, internet_checksum
 
 pytestmark = pytest.mark.agent
 
@@ -169,6 +174,52 @@ def test_back_on_the_same_network_addresses_and_connections_are_the_same(lab, fi
         figure("outage of a carrier lost and regained, a flow from before", flow.words)
     assert [after[key] for key in ("ipv4Address", "ipv6Address")] == [before[key] for key in ("ipv4Address", "ipv6Address")]
     assert agent.stop() == 0
+
+
+@contextlib.contextmanager
+def datagrams_from_a_server(lab, address, port):
+    """As many as a sender of video sends, whether anybody listens or not: they come to the CLAT's address at every moment."""
+    router = lab.site.router
+    router.namespace.run(["ping", "-c1", "-W5", address], check=True)
+    neighbour = router.namespace.run(["ip", "-6", "neighbour", "show", address, "dev", "lan"], check=True).stdout.split()
+    hardware = bytes.fromhex(neighbour[neighbour.index("lladdr") + 1].replace(":", ""))
+    source, body = synthesise(lab.site.pref64, Lab.SERVER), struct.pack("!HHHH", 7, port, 16, 0) + b"datagram"
+    pseudo = b"".join(ipaddress.IPv6Address(text).packed for text in (source, address)) + struct.pack("!II", len(body), 17)
+    body = body[:6] + struct.pack("!H", internet_checksum(pseudo + body)) + body[8:]
+    packet = struct.pack("!IHBB", 6 << 28, len(body), 17, 60) + pseudo[:32] + body
+    closing = threading.Event()
+    with router.namespace.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as link:
+        link.bind(("lan", 0))
+        def send():
+            while not closing.wait(0.0003):
+                link.send(hardware + bytes.fromhex(router.hardware_address.replace(":", "")) + b"\x86\xdd" + packet)
+        sender = threading.Thread(target=send, daemon=True)
+        sender.start()
+        yield
+        closing.set()
+        sender.join()
+
+
+@pytest.mark.parametrize("datapath", DATAPATHS)
+def test_a_clat_that_comes_back_refuses_nobodys_flow(lab, datapath):
+    """The namespace's own stack knows of no flow, and would end each with a reset or an error: it must never get to see one."""
+    agent = lab.agent(datapath=datapath)
+    own = agent.wait_for("on")["ipv6Address"]
+    refusal = lambda frame: frame.source == own and frame.icmpv6_type == 1
+    with lab.laptop.socket(socket.AF_INET, socket.SOCK_DGRAM) as host, lab.capture(lab.switch, "laptop", refusal) as wire:
+        host.bind(("0.0.0.0", 5555))
+        host.settimeout(5)
+        with datagrams_from_a_server(lab, own, 5555):
+            for _ in range(3):
+                lab.switch.ip("link set laptop down")
+                agent.wait_for("off")
+                lab.switch.ip("link set laptop up")
+                assert agent.wait_for("on")["ipv6Address"] == own
+                while select.select([host], [], [], 0)[0]:
+                    host.recv(100)
+                assert host.recv(100) == b"datagram", "what is sent does not arrive"
+            assert agent.stop() == 0
+    assert [str(frame) for frame in wire.frames] == []
 
 
 # MARK: two networks at once

@@ -426,7 +426,7 @@ def test_install_and_uninstall(tmp_path):
     files = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if not path.is_dir()}
     assert {"opt/clat/sbin/clat-agent", "opt/clat/share/man/man8/clat-agent.8"} < files
     unit = (tmp_path / "opt/clat/lib/systemd/system/clat-agent.service").read_text()
-    assert "ExecStart=/opt/clat/sbin/clat-agent run\n" in unit and "@" not in unit
+    assert "ExecStart=/opt/clat/sbin/clat-agent run\n" in unit and "@SBINDIR@" not in unit
     completion = tmp_path / "opt/clat/share/bash-completion/completions/clat-agent"
     words = subprocess.run(["bash", "-c", f". {completion}; complete -p clat-agent"], capture_output=True, text=True, check=True)
     assert "clat-agent" in words.stdout
