@@ -91,12 +91,18 @@ struct TrustTests {
 @Suite struct RateLimitTests {
     @Test func aSecondsWorthAtOnceAndThenEvenly() {
         var limit = RateLimit()
-        func allowed(_ count: Int, from start: UInt64, every step: UInt64 = 0) -> Int {
-            (0..<count).filter { limit.allows(100, now: start + UInt64($0) * step) }.count
-        }
-        #expect(allowed(150, from: 5_000_000_000) == 100)
-        #expect(allowed(1, from: 5_009_000_000) == 0)
-        #expect(allowed(1, from: 5_010_000_000) == 1)
-        #expect(allowed(500, from: 5_020_000_000, every: 2_000_000) <= 101)
+        let start: UInt64 = 5_000_000_000
+        #expect((0..<150).filter { _ in limit.allows(100, now: start) }.count == 100)
+        let (early, due) = (limit.allows(100, now: start + 9_000_000), limit.allows(100, now: start + 10_000_000))
+        #expect(!early && due)
+        #expect((0..<500).filter { limit.allows(100, now: start + 20_000_000 + UInt64($0) * 2_000_000) }.count <= 101)
+        #expect(!RateLimit().allowing(0))
+    }
+}
+
+extension RateLimit {
+    fileprivate func allowing(_ perSecond: UInt32) -> Bool {
+        var copy = self
+        return copy.allows(perSecond, now: 1)
     }
 }

@@ -77,6 +77,8 @@ def client(lab):
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+            # One that is killed, or too slow to tidy up, leaves its address and with it the route.
+            lab.laptop.run(["ip", "-4", "address", "flush", "dev", UPLINK], check=True)
             log.seek(0)
             print(log.read()[-5000:])
 
