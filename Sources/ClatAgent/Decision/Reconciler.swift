@@ -82,6 +82,8 @@ enum Reconciler {
                 parent: target.uplink, wireless: target.wireless, hardwareAddress: target.hardwareAddress)
         }
         if standing.isModeStolen { return .restoreMode }
+        // Before anything that has to be waited for.
+        if target.route == nil, let route = standing.route { return .removeIPv4Route(route) }
         // Mappings that drain are the target's too. What is not has lost its right: somebody else's, invalid, duplicate.
         if let obsolete = standing.ipv4s.subtracting(target.ipv4s).min() {
             if let route = standing.route, route.source == obsolete { return .removeIPv4Route(route) }
@@ -100,10 +102,7 @@ enum Reconciler {
         guard standing.addresses[address]?.isUsable == true else { return nil }
         guard translator == target.translator else { return .updateTranslator(target.translator) }
         guard standing.ipv4s.contains(target.current.ipv4) else { return .addIPv4Address(target.current.ipv4) }
-        guard standing.route == target.route else {
-            guard let route = target.route else { return standing.route.map { .removeIPv4Route($0) } }
-            return .setIPv4Route(route, replacing: standing.route)
-        }
+        if let route = target.route, standing.route != route { return .setIPv4Route(route, replacing: standing.route) }
         if standing.addresses[address] == .preferred, !standing.announced.contains(address) {
             return .announce(address)
         }
