@@ -112,14 +112,7 @@ def test_an_upgrade_in_place_runs_the_new_file_and_a_broken_one_does_no_harm(lab
 
 @needs_users
 def test_an_agent_without_root_keeps_its_capabilities(lab):
-    os.chmod(lab.directory, 0o755)
-    for name in ("agent-1", "state"):
-        (lab.directory / name).mkdir()
-        os.chown(lab.directory / name, 65534, 65534)
-    granted = "-all,+net_admin,+net_raw,+sys_admin"
-    running = lab.agent("--state-dir", lab.directory / "state", wrapper=[
-        "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", f"--inh-caps={granted}",
-        f"--ambient-caps={granted}", f"--bounding-set={granted}", "--no-new-privs"])
+    running = lab.agent(wrapper=program.without_root(lab.directory))
     running.wait_for("on")
     for _ in range(2):
         assert reexec(running).returncode == 0, running.log

@@ -382,14 +382,7 @@ def test_the_service_manager_is_told(lab):
 
 @needs_users
 def test_it_needs_three_capabilities_and_no_root(lab):
-    os.chmod(lab.directory, 0o755)
-    for name in ("agent-1", "state"):
-        (lab.directory / name).mkdir()
-        os.chown(lab.directory / name, 65534, 65534)
-    granted = "-all,+net_admin,+net_raw,+sys_admin"
-    running = lab.agent("--interface", "eth0", "--state-dir", lab.directory / "state", wrapper=[
-        "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", f"--inh-caps={granted}", f"--ambient-caps={granted}",
-        f"--bounding-set={granted}", "--no-new-privs"])
+    running = lab.agent("--interface", "eth0", wrapper=agent.without_root(lab.directory))
     running.wait_for("on")
     assert "1 received" in lab.laptop.run(["ping", "-c1", "-W5", lab.SERVER]).stdout
     assert (lab.directory / "state/secret").stat().st_uid == 65534
