@@ -423,6 +423,14 @@ def test_install_and_uninstall(tmp_path):
     completion = tmp_path / "opt/clat/share/bash-completion/completions/clat-agent"
     words = subprocess.run(["bash", "-c", f". {completion}; complete -p clat-agent"], capture_output=True, text=True, check=True)
     assert "clat-agent" in words.stdout
+    for script in ("openrc/clat-agent", "runit/run"):
+        assert "/opt/clat/sbin/clat-agent" in (tmp_path / "opt/clat/share/doc/clat-agent/contrib" / script).read_text()
+    # What the README points to is where it points.
+    readme = tmp_path / "opt/clat/share/doc/clat-agent/README.md"
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", readme.read_text())
+    missing = {link for link in links if not (readme.parent / link).exists()}
+    # For those who have the source.
+    assert missing <= {"CONTRIBUTING.md", "Tests/Lab/README.md"} and len(links) > 5
     make("uninstall", f"DESTDIR={tmp_path}", "PREFIX=/opt/clat")
     assert [path for path in tmp_path.rglob("*") if not path.is_dir()] == []
 
