@@ -397,7 +397,9 @@ def make(*words):
 
 @pytest.mark.parametrize("manager, words, variables", [
     ("NetworkManager", ["eth0", "dhcp6-change"], {"DHCP6_DHCP6_NAME_SERVERS": "2001:db8::53 2001:db8::54"}),
+    # With an address of DHCPv6, and without, which is what goes with autoconfiguration.
     ("dhcpcd", [], {"interface": "eth0", "reason": "BOUND6", "new_dhcp6_name_servers": "2001:db8::53 2001:db8::54"}),
+    ("dhcpcd", [], {"interface": "eth0", "reason": "INFORM6", "new_dhcp6_name_servers": "2001:db8::53 2001:db8::54"}),
     ("networkd-dispatcher", [], {"IFACE": "eth0", "STATE": "routable"}),
 ])
 def test_hooks_tell_what_dhcpv6_told(tmp_path, manager, words, variables):
@@ -412,6 +414,9 @@ def test_hooks_tell_what_dhcpv6_told(tmp_path, manager, words, variables):
     servers = "" if manager == "networkd-dispatcher" else " --resolver 2001:db8::53 --resolver 2001:db8::54"
     assert said[0] == f"renew --quiet eth0{servers}"
     assert said[1] == ("kept" if manager == "dhcpcd" else "")
+    # After the program was removed, and the hook was not.
+    absent = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, env={"PATH": "/nonexistent"} | variables)
+    assert absent.returncode == 0 and "clat-agent" not in absent.stdout + absent.stderr
 
 
 def test_install_and_uninstall(tmp_path):
