@@ -85,6 +85,23 @@ struct PolicyTests {
     }
 
     @Test(
+        "where there is no higher metric, two CLATs have the two highest",
+        arguments: [("metric = 4294967295", nil), ("", 4_294_967_295 as Int?)])
+    func highestMetric(text: String, ipv6Metric: Int?) throws {
+        var world = World(try configuration(text))
+        for index in [2, 3] {
+            try world.happen(.link(ethernet(index)))
+            if let metric = ipv6Metric {
+                try world.happen(.route(DefaultRoute(isIPv6: true, index: index, metric: metric, origin: 9)))
+            }
+            try world.happen(.advertisement(try parse(header + prefix1 + pref64), uplink: index))
+        }
+        try world.happen(.timer)
+        #expect(world.kernel.places[2]?.routes.map(\.metric) == [4_294_967_295])
+        #expect(world.kernel.places[3]?.routes.map(\.metric) == [4_294_967_294])
+    }
+
+    @Test(
         "a chosen IPv6 address is used on its own network only, and is not changed for another when it is a duplicate")
     func fixedAddress() throws {
         let text = "ipv6-address = \"2001:db8:1::64\""
