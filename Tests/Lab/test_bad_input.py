@@ -45,10 +45,14 @@ def test_an_unknown_option_is_a_usage_error(shared_lab):
     assert agent.wait() == USAGE, agent.log
 
 
-def test_a_missing_interface_is_named(shared_lab):
-    agent = shared_lab.agent(interfaces=["nosuch0"])
-    assert agent.wait() == NO_INTERFACE, agent.log
-    assert "nosuch0" in sentence(agent.log)
+def test_a_missing_interface_is_named(shared_lab, tmp_path):
+    """And no directory is made for an agent that cannot begin."""
+    runtime, state = tmp_path / "runtime", tmp_path / "state"
+    result = shared_lab.laptop.run(
+        [binary(), "run", "--interface", "nosuch0", "--runtime-dir", runtime, "--state-dir", state])
+    assert result.returncode == NO_INTERFACE, result.stderr
+    assert "nosuch0" in sentence(result.stderr)
+    assert not runtime.exists() and not state.exists()
 
 
 @pytest.mark.parametrize("capability", ["net_admin", "sys_admin", "net_raw"])

@@ -59,7 +59,7 @@ public final class Agent {
     /// Messages of a kind that are taken in before others have their turn, so that a flood keeps the agent from nothing else.
     private static let turn = 64
 
-    /// Checks that it can run, and touches nothing yet.
+    /// Checks that it can run, and only then makes the directories that it needs.
     public init(_ options: Options) throws(RunFailure) {
         self.options = options
         inherited = InheritedDescriptors()
@@ -71,6 +71,10 @@ public final class Agent {
             signals = try Self.signalDescriptor()
             reactor = try Reactor()
             kernel = try HostKernel()
+            let present = try kernel.netlink.links().map(\.name)
+            for name in options.required where !present.contains(name) {
+                throw RunFailure.noSuchInterface(name, present: present.filter { $0 != "lo" })
+            }
             // Before the snapshot, so that nothing falls in between.
             monitor = try NetlinkMonitor([.links, .addresses, .routes])
             routers = try RouterSocket()
@@ -86,10 +90,6 @@ public final class Agent {
             if let problem {
                 log.warning(
                     "the CLAT addresses will be others after a restart, as their key cannot be kept: \(problem)")
-            }
-            let present = try kernel.netlink.links().map(\.name)
-            for name in options.required where !present.contains(name) {
-                throw RunFailure.noSuchInterface(name, present: present.filter { $0 != "lo" })
             }
         } catch let failure as RunFailure {
             throw failure
