@@ -35,6 +35,20 @@ struct UnixAddress {
         try call("connect to") { Glibc.connect(socket, $0, length) }
     }
 
+    /// Whether somebody listens there.
+    func isServed() throws(SystemError) -> Bool {
+        let client = try OwnedDescriptor(socket: AF_UNIX, .stream, named: "a Unix socket")
+        do throws(SystemError) { try connect(client.rawValue) } catch {
+            switch error.code {
+            case ENOENT, ECONNREFUSED: return false
+            // One whose queue is full does listen.
+            case EAGAIN: return true
+            default: throw error
+            }
+        }
+        return true
+    }
+
     private func call(
         _ name: String, _ function: (__CONST_SOCKADDR_ARG) -> CInt
     ) throws(SystemError) {

@@ -104,9 +104,8 @@ public final class Agent {
 
     /// Serves until SIGTERM or SIGINT, then undoes all, unless the service manager keeps it for the next process.
     public func run() throws(RunFailure) {
+        control = try serveControl()
         do throws(SystemError) {
-            control = try ControlService(
-                reactor: reactor, path: RuntimeDirectory.socketPath(options.runtimeDirectory), target: self)
             try reactor.watch(signals.rawValue, .read) { [unowned self] in readSignals() }
             try reactor.watch(monitor.descriptor, .read) { [unowned self] in readNotices() }
             try reactor.watch(routers.descriptor, .read) { [unowned self] in readAdvertisements() }
@@ -130,6 +129,16 @@ public final class Agent {
             )
         } catch {
             throw .system(error)
+        }
+    }
+
+    /// The control socket, in a runtime directory that nobody else uses.
+    private func serveControl() throws(RunFailure) -> ControlService {
+        do throws(SystemError) {
+            return try ControlService(
+                reactor: reactor, path: RuntimeDirectory.socketPath(options.runtimeDirectory), target: self)
+        } catch {
+            throw error.code == EADDRINUSE ? .directoryTaken(options.runtimeDirectory) : .system(error)
         }
     }
 
