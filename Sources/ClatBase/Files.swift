@@ -19,6 +19,18 @@ public func readText(_ path: String, limit: Int = 1 << 16) -> String {
     String(decoding: (try? readFile(path, limit: limit)) ?? [], as: UTF8.self)
 }
 
+/// The names in a directory, `.` and `..` among them; none where it cannot be read.
+public func entries(ofDirectory path: String) -> [String] {
+    guard let directory = opendir(path) else { return [] }
+    defer { closedir(directory) }
+    var names: [String] = []
+    while let entry = readdir(directory) {
+        names.append(
+            withUnsafeBytes(of: entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) })
+    }
+    return names
+}
+
 /// Replaces the whole content of a file in one go: readers see the old or the new, whatever happens meanwhile. A new file
 /// beside it is renamed over it.
 public func replaceFile(_ path: String, with octets: [UInt8], mode: UInt32 = 0o644) throws(SystemError) {
