@@ -61,12 +61,7 @@ struct Handover: Hashable, Sendable, Codable {
     }
 
     /// As octets.
-    var encoded: [UInt8] {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-        // Plain values of strings and numbers always encode.
-        return (try? encoder.encode(self)).map { Array($0) } ?? []
-    }
+    var encoded: [UInt8] { JSONLine.octets(self) }
 
     /// From octets that may be anything.
     init(decoding octets: [UInt8]) throws(Problem) {

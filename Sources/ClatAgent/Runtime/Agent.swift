@@ -424,9 +424,3 @@ public final class Agent {
         machine.host.links[index]?.name ?? "link \(index)"
     }
 }
-
-/// The version, in one place.
-public enum Version {
-    /// Semantic.
-    public static let text = "0.1.0"
-}
