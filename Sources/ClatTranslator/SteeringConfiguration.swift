@@ -1,4 +1,4 @@
-import CLibBpf
+import CSteering
 import ClatBase
 
 extension clat_config {
