@@ -71,6 +71,20 @@ def test_a_missing_tun_device_is_named(shared_lab):
     assert "tun" in sentence(agent.log).lower()
 
 
+def test_a_kernel_without_ipv6_is_named(shared_lab):
+    hide = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs hidden /proc/$$/net && exec "$0" "$@"']
+    agent = shared_lab.agent(wrapper=hide)
+    assert agent.wait() == NO_KERNEL_FEATURE, agent.log
+    assert "no IPv6" in sentence(agent.log) and "modprobe ipv6" in sentence(agent.log)
+
+
+def test_a_kernel_without_network_namespaces_is_named(shared_lab):
+    agent = shared_lab.agent(refused="unshare")
+    entry = agent.wait_until(lambda entry: entry["reason"]["code"] == "step-failed", "a failure")
+    assert "no network namespaces" in entry["reason"]["sentence"] and "CONFIG_NET_NS" in entry["reason"]["sentence"]
+    assert agent.stop() == 0
+
+
 @pytest.mark.parametrize("same_directory", [True, False])
 def test_a_second_agent_gives_way_to_the_first(shared_lab, same_directory):
     first = shared_lab.agent()
