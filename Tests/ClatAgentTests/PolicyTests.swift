@@ -168,4 +168,17 @@ struct PolicyTests {
         try world.happen(.configure(Configuration()))
         #expect(world.solicitations == [world.now])
     }
+
+    @Test("the host's device is told by the name it has, whatever the uplink is called by now")
+    func renamed() throws {
+        var world = try world("")
+        let device = try #require(world.uplink(2)?.standing.hostLink)
+        var link = ethernet(device)
+        link.name = "clat-eth2"
+        try world.happen(.link(link))
+        var uplink = ethernet(2)
+        uplink.name = "lan0"
+        try world.happen(.link(uplink))
+        #expect(world.machine.hostDevice(of: 2) == "clat-eth2")
+    }
 }

@@ -355,7 +355,7 @@ public final class Agent {
             }
             queue.append(.traffic(outbound: sum("out"), inbound: sum("in"), uplink: index))
         case .echo(let address, let index):
-            guard let device = machine.host.links[index]?.hostLinkName else { break }
+            guard let device = machine.hostDevice(of: index) else { break }
             do throws(SystemError) {
                 try echoes.ask(address, by: device, for: index) { [unowned self] outcome in
                     take(.echoed(outcome, uplink: index))
