@@ -54,7 +54,7 @@ public struct UplinkMachine: Hashable, Sendable {
     /// Addresses that are tried before a pause (RFC 7217 section 6, IDGEN_RETRIES).
     static let dadTries = 3
     /// Mappings that drain at once: with the current one, what the translator takes.
-    static let drainLimit = 3
+    static let drainLimit = TranslatorConfiguration.mappingLimit - 1
     /// Thefts of the ipvlan's mode within ``goodRun`` that are undone.
     static let theftLimit = 3
     /// DAD takes a second or two; more means that the link is dead.
