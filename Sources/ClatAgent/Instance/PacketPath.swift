@@ -61,7 +61,7 @@ final class PacketPath: Sendable {
         let steering: SteeringKind
         let tun: OwnedDescriptor
         /// Of uplink, TUN and host; the caller's.
-        var links: [CInt]
+        let links: [CInt]
     }
 
     /// Goes on where another process has left off. Packets that wait in the TUN are read first; the programs of before carry
@@ -221,6 +221,7 @@ final class PacketPath: Sendable {
             "errors-to-host": counts.errorsToHost, "errors-to-network": counts.errorsToNetwork,
             "errors-suppressed": counts.errorsSuppressed, "read-faults": faults.reads, "write-faults": faults.writes,
             "kernel-faults": kernel?.failed ?? 0, "to-native-stack": kernel?.toStack ?? 0,
+            "not-ipv4-from-host": kernel?.ignored ?? 0,
         ]
         add("out", counts.outbound, kernel?.outbound)
         add("in", counts.inbound, kernel?.inbound)
