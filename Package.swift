@@ -23,6 +23,8 @@ let package = Package(
         .systemLibrary(name: "CLibMd", pkgConfig: "libmd", providers: [.apt(["libmd-dev"])]),
         .systemLibrary(name: "CLibBpf", pkgConfig: "libbpf", providers: [.apt(["libbpf-dev"])]),
         .systemLibrary(name: "CAres", pkgConfig: "libcares", providers: [.apt(["libc-ares-dev"])]),
+        // What the eBPF programs and their loader both know.
+        .systemLibrary(name: "CSteering", path: "Sources/ClatTranslator/BPF"),
         .systemLibrary(name: "CLinux", providers: [.apt(["linux-libc-dev"])]),
         .systemLibrary(name: "CSeccomp", providers: [.apt(["linux-libc-dev"])]),
         .target(
@@ -31,7 +33,8 @@ let package = Package(
             name: "ClatNetlink", dependencies: ["ClatBase", "CLibMnl"], cSettings: gnu, swiftSettings: settings),
         .plugin(name: "EmbedBPF", capability: .buildTool()),
         .target(
-            name: "ClatTranslator", dependencies: ["ClatBase", "CLibBpf", "CLinux", "CSeccomp"], exclude: ["BPF"],
+            name: "ClatTranslator", dependencies: ["ClatBase", "CLibBpf", "CLinux", "CSeccomp", "CSteering"],
+            exclude: ["BPF"],
             cSettings: gnu, swiftSettings: settings, plugins: ["EmbedBPF"]),
         .target(
             name: "ClatAgent",

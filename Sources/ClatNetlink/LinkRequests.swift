@@ -87,18 +87,6 @@ extension NetlinkSocket {
         try perform("set the MTU of link \(index) to \(mtu)", .setMTU(mtu, ofLink: index))
     }
 
-    /// Renames a link.
-    public mutating func renameLink(_ index: UInt32, to name: String) throws(NetlinkError) {
-        try perform("rename link \(index) to \(name)", .renameLink(index, to: name))
-    }
-
-    /// Sets how many packets a link's queue holds.
-    public mutating func setTransmitQueueLength(_ length: Int, ofLink index: UInt32) throws(NetlinkError) {
-        try perform(
-            "set the transmit queue length of link \(index) to \(length)",
-            .setTransmitQueueLength(length, ofLink: index))
-    }
-
     /// Sets how a link that comes up gets its link-local address.
     public mutating func setAddressGenerationMode(
         _ mode: AddressGenerationMode, ofLink index: UInt32
@@ -219,18 +207,6 @@ extension Request {
     static func setMTU(_ mtu: Int, ofLink index: UInt32) -> Request {
         var request = Request(link: RTM_NEWLINK, index: index)
         request.put(IFLA_MTU, UInt32(clamping: mtu))
-        return request
-    }
-
-    static func renameLink(_ index: UInt32, to name: String) -> Request {
-        var request = Request(link: RTM_NEWLINK, index: index)
-        request.put(IFLA_IFNAME, text: name)
-        return request
-    }
-
-    static func setTransmitQueueLength(_ length: Int, ofLink index: UInt32) -> Request {
-        var request = Request(link: RTM_NEWLINK, index: index)
-        request.put(IFLA_TXQLEN, UInt32(clamping: length))
         return request
     }
 

@@ -1,4 +1,5 @@
 import CLibBpf
+import CSteering
 import ClatBase
 import Glibc
 import Synchronization

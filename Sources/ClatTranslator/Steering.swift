@@ -1,4 +1,5 @@
 import CLibBpf
+import CSteering
 public import ClatBase
 import Glibc
 

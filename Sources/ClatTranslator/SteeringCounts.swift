@@ -1,4 +1,4 @@
-import CLibBpf
+import CSteering
 
 /// What the programs counted since they were loaded; a super-packet (TSO, GRO) is one packet.
 public struct SteeringCounts: Hashable, Sendable {

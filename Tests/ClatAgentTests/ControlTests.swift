@@ -45,6 +45,24 @@ private final class FakeAgent: ControlTarget {
 
 @Suite("The control socket", .serialized)
 struct ControlTests {
+    @Test("a place that somebody else has taken meanwhile is left to them; where somebody listens none is taken")
+    func placeTaken() throws {
+        let path = "/tmp/clat-agent-test-\(getpid())-\(UInt32.random(in: .min ... .max))"
+        let target = FakeAgent()
+        var first: ControlService? = try ControlService(reactor: Reactor(), path: path, target: target)
+        #expect(throws: SystemError(call: "listen at \(path)", code: EADDRINUSE)) {
+            _ = try ControlService(reactor: Reactor(), path: path, target: target)
+        }
+        #expect(unlink(path) == 0)
+        var second: ControlService? = try ControlService(reactor: Reactor(), path: path, target: target)
+        withExtendedLifetime(first) {}
+        first = nil
+        #expect(access(path, F_OK) == 0)
+        withExtendedLifetime(second) {}
+        second = nil
+        #expect(access(path, F_OK) != 0)
+    }
+
     /// Runs a server on a thread of its own while `body` runs, in a directory that goes afterwards.
     private func serving(descriptor: CInt? = nil, _ body: (_ directory: String) throws -> Void) throws {
         let directory = "/tmp/clat-agent-test-\(getpid())-\(UInt32.random(in: .min ... .max))"

@@ -85,6 +85,23 @@ struct PolicyTests {
     }
 
     @Test(
+        "where there is no higher metric, two CLATs have the two highest",
+        arguments: [("metric = 4294967295", nil), ("", 4_294_967_295 as Int?)])
+    func highestMetric(text: String, ipv6Metric: Int?) throws {
+        var world = World(try configuration(text))
+        for index in [2, 3] {
+            try world.happen(.link(ethernet(index)))
+            if let metric = ipv6Metric {
+                try world.happen(.route(DefaultRoute(isIPv6: true, index: index, metric: metric, origin: 9)))
+            }
+            try world.happen(.advertisement(try parse(header + prefix1 + pref64), uplink: index))
+        }
+        try world.happen(.timer)
+        #expect(world.kernel.places[2]?.routes.map(\.metric) == [4_294_967_295])
+        #expect(world.kernel.places[3]?.routes.map(\.metric) == [4_294_967_294])
+    }
+
+    @Test(
         "a chosen IPv6 address is used on its own network only, and is not changed for another when it is a duplicate")
     func fixedAddress() throws {
         let text = "ipv6-address = \"2001:db8:1::64\""
@@ -150,5 +167,18 @@ struct PolicyTests {
         #expect(world.solicitations.isEmpty)
         try world.happen(.configure(Configuration()))
         #expect(world.solicitations == [world.now])
+    }
+
+    @Test("the host's device is told by the name it has, whatever the uplink is called by now")
+    func renamed() throws {
+        var world = try world("")
+        let device = try #require(world.uplink(2)?.standing.hostLink)
+        var link = ethernet(device)
+        link.name = "clat-eth2"
+        try world.happen(.link(link))
+        var uplink = ethernet(2)
+        uplink.name = "lan0"
+        try world.happen(.link(uplink))
+        #expect(world.machine.hostDevice(of: 2) == "clat-eth2")
     }
 }

@@ -123,20 +123,6 @@ struct RequestTests {
             0800 0400 00050000                            // IFLA_MTU 1280
             """)
         try expect(
-            .renameLink(7, to: "clat0"),
-            """
-            2c000000 1000 0500 00000000 00000000          // 44 octets, RTM_NEWLINK, REQUEST|ACK
-            00 00 0000 07000000 00000000 00000000         // ifinfomsg: index 7
-            0a00 0300 636c61743000 0000                   // IFLA_IFNAME "clat0"
-            """)
-        try expect(
-            .setTransmitQueueLength(500, ofLink: 7),
-            """
-            28000000 1000 0500 00000000 00000000          // 40 octets, RTM_NEWLINK, REQUEST|ACK
-            00 00 0000 07000000 00000000 00000000         // ifinfomsg: index 7
-            0800 0d00 f4010000                            // IFLA_TXQLEN 500
-            """)
-        try expect(
             .setAddressGenerationMode(.none, ofLink: 7),
             """
             30000000 1000 0500 00000000 00000000          // 48 octets, RTM_NEWLINK, REQUEST|ACK

@@ -44,6 +44,9 @@ class Agent:
         if "--state-dir" not in arguments:
             # Never the machine's own.
             arguments = ("--state-dir", str(directory.parent / "state"), *arguments)
+        if "--config" not in arguments:
+            (directory / "no-config.toml").touch()
+            arguments = ("--config", str(directory / "no-config.toml"), *arguments)
         self.command = [*wrapper, str(program or binary()), "run", "--runtime-dir", str(directory), *arguments]
         with open(self._log, "w") as log:
             self.process = namespace.popen(self.command, stdout=log, stderr=subprocess.STDOUT, **options)

@@ -71,7 +71,7 @@ final class ControlService {
                 let servers = call.parameters?.servers
             else { return .reply(Varlink.refusal(ServiceInterface.invalidParameter, ["parameter": "servers"])) }
             return changing(request) { name in
-                let isKnown = target.setResolvers(servers.compactMap(SystemResolvers.address), of: name)
+                let isKnown = target.setResolvers(servers.compactMap { IPv6Address(resolver: $0) }, of: name)
                 return .reply(isKnown ? Varlink.reply(Varlink.None()) : unknown(name))
             }
         case ControlInterface.enable, ControlInterface.disable:

@@ -47,12 +47,7 @@ enum Varlink {
         var oneway: Bool?
     }
 
-    static func encode(_ value: some Encodable) -> [UInt8] {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-        // Plain values of strings and numbers always encode.
-        return ((try? encoder.encode(value)).map { Array($0) } ?? []) + [0]
-    }
+    static func encode(_ value: some Encodable) -> [UInt8] { JSONLine.octets(value) + [0] }
 
     static func reply(_ parameters: some Codable & Sendable, continues: Bool? = nil) -> [UInt8] {
         encode(Reply(parameters: parameters, continues: continues))

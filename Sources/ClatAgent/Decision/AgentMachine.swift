@@ -23,6 +23,13 @@ public struct AgentMachine: Hashable, Sendable {
         self.ephemeralSecret = ephemeralSecret
     }
 
+    /// The host's IPv4 device for an uplink by the name it has now, or, where no notice of it came yet, was given; nil where
+    /// there is none.
+    func hostDevice(of index: Int) -> String? {
+        guard let uplink = uplinks[index], let device = uplink.standing.hostLink else { return nil }
+        return host.links[device]?.name ?? uplink.uplink?.hostLinkName
+    }
+
     /// When ``Event/timer`` is next due.
     public func nextDeadline(after now: BootInstant) -> BootInstant? {
         uplinks.values.compactMap { $0.nextDeadline(after: now) }.min()

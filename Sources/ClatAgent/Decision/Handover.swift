@@ -61,12 +61,7 @@ struct Handover: Hashable, Sendable, Codable {
     }
 
     /// As octets.
-    var encoded: [UInt8] {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-        // Plain values of strings and numbers always encode.
-        return (try? encoder.encode(self)).map { Array($0) } ?? []
-    }
+    var encoded: [UInt8] { JSONLine.octets(self) }
 
     /// From octets that may be anything.
     init(decoding octets: [UInt8]) throws(Problem) {
@@ -98,7 +93,9 @@ extension Handover.Entry {
     fileprivate var fault: String? {
         let indexes = 1...Int(Int32.max)
         if !indexes.contains(index) || standing.hostLink.map(indexes.contains) != true { return "an interface index" }
-        if !(1...4).contains(mappings.count) || standing.addresses.count > 64 { return "a number of addresses" }
+        if !(1...TranslatorConfiguration.mappingLimit).contains(mappings.count) || standing.addresses.count > 64 {
+            return "a number of addresses"
+        }
         if Set(mappings.map(\.ipv4)).count != mappings.count { return "an address twice" }
         if !(1280...65535).contains(ipv6MTU) { return "an MTU" }
         if !standing.hasNamespace || standing.uplinkLink == nil { return "a CLAT without a link" }

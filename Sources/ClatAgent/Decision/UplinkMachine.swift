@@ -54,7 +54,7 @@ public struct UplinkMachine: Hashable, Sendable {
     /// Addresses that are tried before a pause (RFC 7217 section 6, IDGEN_RETRIES).
     static let dadTries = 3
     /// Mappings that drain at once: with the current one, what the translator takes.
-    static let drainLimit = 3
+    static let drainLimit = TranslatorConfiguration.mappingLimit - 1
     /// Thefts of the ipvlan's mode within ``goodRun`` that are undone.
     static let theftLimit = 3
     /// DAD takes a second or two; more means that the link is dead.
@@ -158,17 +158,18 @@ public struct UplinkMachine: Hashable, Sendable {
     }
 
     /// One more than native IPv4 would have there, so that interfaces rank as they do for native traffic; the next free
-    /// one where another CLAT has that. A metric that is held is kept while it is near.
+    /// one where another CLAT has that, or the one before where there is no next. A metric that is held is kept while it is
+    /// near.
     private func chooseMetric(_ uplink: Uplink, _ world: Surroundings) -> Int {
-        let least = world.policy.metric ?? world.host.nativeMetric(of: uplink.index) + 1
+        let highest = Int(UInt32.max)
+        let least = world.policy.metric ?? min(world.host.nativeMetric(of: uplink.index) + 1, highest)
         if world.policy.metric == nil, let held = target?.route?.metric, held - least < 8, held >= least,
             !world.takenMetrics.contains(held)
         {
             return held
         }
-        var metric = least
-        while world.takenMetrics.contains(metric) { metric += 1 }
-        return metric
+        let isFree = { (metric: Int) in !world.takenMetrics.contains(metric) }
+        return (least...highest).first(where: isFree) ?? (0..<least).last(where: isFree) ?? least
     }
 
     /// The mapping of new flows: what there is of that prefix, with the present PREF64; else one with an IPv4 address of

@@ -1,18 +1,6 @@
 public import ClatBase
 public import ClatTranslator
 
-/// Where a resolver of a link was learnt; it goes first that stands first.
-public enum ResolverSource: String, Hashable, Sendable, Codable, CaseIterable {
-    /// RDNSS option of a Router Advertisement (RFC 8106).
-    case routerAdvertisement = "router-advertisement"
-    /// A hook told it over the control socket.
-    case told
-    /// systemd-networkd or systemd-resolved holds it for this interface.
-    case systemd
-    /// /etc/resolv.conf, which does not tell of which interface it is: the last resort.
-    case resolvConf = "resolv-conf"
-}
-
 /// One question for ipv4only.arpa; told from an earlier one to the same resolver by when it was asked.
 public struct DNSQuestion: Hashable, Sendable {
     /// The resolver.

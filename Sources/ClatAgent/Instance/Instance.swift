@@ -133,7 +133,12 @@ final class Instance {
     // MARK: Namespace
 
     private func createNamespace(optimisticDAD: Bool) throws {
-        let new = try NetworkNamespace.create()
+        let new: NetworkNamespace
+        do throws(SystemError) { new = try NetworkNamespace.create() } catch {
+            guard error.code == EINVAL else { throw error }
+            throw Failure(
+                description: "the kernel has no network namespaces; it takes one that is built with CONFIG_NET_NS")
+        }
         try new.run {
             // Links are born with these. The router's advertisements are read on the uplink, not here; nothing is
             // routed here.
@@ -235,18 +240,24 @@ final class Instance {
             switch (error.code, wireless) {
             case (EOPNOTSUPP, false):
                 kind = .macvlan
+                try Self.needing("macvlan") { () throws(NetlinkError) in
+                    try host.netlink.createMacvlan(
+                        Self.uplinkLinkName, on: parent, in: place.namespace, hardwareAddress: address)
+                }
                 uplinkNote = "the kernel has no ipvlan; the CLAT has a hardware address of its own"
-                try host.netlink.createMacvlan(
-                    Self.uplinkLinkName, on: parent, in: place.namespace, hardwareAddress: address)
             case (EOPNOTSUPP, true):
                 throw Failure(
                     description:
                         "the kernel has no ipvlan (load the module: modprobe ipvlan), and Wi-Fi carries no macvlan")
-            case (EBUSY, false) where createMacvlanBesideOthers(on: parent, address, place):
+            case (EBUSY, false):
+                // An uplink with macvlans takes no ipvlan, but takes one more of them, unless its only one wants all packets.
                 kind = .macvlan
+                do throws(NetlinkError) {
+                    try host.netlink.createMacvlan(
+                        Self.uplinkLinkName, on: parent, in: place.namespace, hardwareAddress: address)
+                } catch { throw Self.uplinkIsHeld(error) }
                 uplinkNote = "there is a macvlan on the uplink already, beside which no ipvlan can be"
-            case (EBUSY, _):
-                throw Failure(description: "somebody else holds the uplink whole (\(error)); take that away first")
+            case (EBUSY, true): throw Self.uplinkIsHeld(error)
             default: throw error
             }
         }
@@ -262,18 +273,23 @@ final class Instance {
         return kind
     }
 
-    /// An uplink with macvlans takes no ipvlan, but takes one more of them, unless its only one wants all packets.
-    private func createMacvlanBesideOthers(
-        on parent: UInt32, _ address: HardwareAddress, _ place: Place
-    ) -> Bool {
-        let made: Void? = try? host.netlink.createMacvlan(
-            Self.uplinkLinkName, on: parent, in: place.namespace, hardwareAddress: address)
-        return made != nil
+    private static func uplinkIsHeld(_ error: NetlinkError) -> Failure {
+        Failure(description: "somebody else holds the uplink whole (\(error)); take that away first")
+    }
+
+    /// Makes what a module of that name makes; the remedy where the kernel has neither.
+    static func needing<Value>(_ module: String, _ body: () throws(NetlinkError) -> Value) throws -> Value {
+        do throws(NetlinkError) { return try body() } catch {
+            guard error.code == EOPNOTSUPP else { throw error }
+            throw Failure(description: "the kernel has no \(module) (load the module: modprobe \(module))")
+        }
     }
 
     private func createHostLink(_ name: String, mtu: Int) throws -> Int {
         let place = try here()
-        let link = try host.netlink.createVeth(name, peer: Self.hostPeerName, in: place.namespace, mtu: mtu)
+        let link = try Self.needing("veth") { () throws(NetlinkError) in
+            try host.netlink.createVeth(name, peer: Self.hostPeerName, in: place.namespace, mtu: mtu)
+        }
         hostLink = link
         guard let peer = try place.netlink.link(named: Self.hostPeerName) else {
             throw Failure(description: "the kernel made no peer")

@@ -57,18 +57,19 @@ final class PacketPath: Sendable {
     }
 
     /// What another process has left of one.
-    struct Relics: Sendable {
-        var steering: SteeringKind
-        /// Owned, until ``PacketPath`` takes it over, whether that succeeds or not.
-        var tun: CInt
+    struct Relics: ~Copyable, Sendable {
+        let steering: SteeringKind
+        let tun: OwnedDescriptor
         /// Of uplink, TUN and host; the caller's.
-        var links: [CInt]
+        let links: [CInt]
     }
 
     /// Goes on where another process has left off. Packets that wait in the TUN are read first; the programs of before carry
     /// theirs until the new ones take their place.
-    init(_ ends: Ends, configuration: TranslatorConfiguration, datapath: Datapath, adopting relics: Relics) throws {
-        let tun = try TUNDevice(adopting: OwnedDescriptor(adopting: relics.tun))
+    init(
+        _ ends: Ends, configuration: TranslatorConfiguration, datapath: Datapath, adopting relics: borrowing Relics
+    ) throws {
+        let tun = try TUNDevice(adopting: relics.tun.duplicate())
         let devices = ends.devices(with: tun)
         let offloads = Self.words(tun.offloads)
         if relics.steering == .routes {
@@ -220,6 +221,7 @@ final class PacketPath: Sendable {
             "errors-to-host": counts.errorsToHost, "errors-to-network": counts.errorsToNetwork,
             "errors-suppressed": counts.errorsSuppressed, "read-faults": faults.reads, "write-faults": faults.writes,
             "kernel-faults": kernel?.failed ?? 0, "to-native-stack": kernel?.toStack ?? 0,
+            "not-ipv4-from-host": kernel?.ignored ?? 0,
         ]
         add("out", counts.outbound, kernel?.outbound)
         add("in", counts.inbound, kernel?.inbound)

@@ -12,7 +12,7 @@ public struct AgentStatus: Codable, Sendable, Equatable {
     public var interfaces: [InterfaceStatus]
 
     /// As one line of JSON with sorted keys.
-    public var json: String { String(decoding: Varlink.encode(self).dropLast(), as: UTF8.self) }
+    public var json: String { JSONLine.text(self) }
 }
 
 /// One interface.

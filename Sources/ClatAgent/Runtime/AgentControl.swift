@@ -10,7 +10,8 @@ extension Agent: ControlTarget {
             version: Version.text, pid: Int(getpid()), uptimeSeconds: Int((now - started) / .seconds(1)),
             droppedClients: control?.droppedClients ?? 0,
             interfaces: machine.uplinks.sorted { $0.key < $1.key }.compactMap { index, uplink in
-                InterfaceStatus(uplink, instances[index], machine.configuration, now: now)
+                InterfaceStatus(
+                    uplink, device: machine.hostDevice(of: index), instances[index], machine.configuration, now: now)
             })
     }
 

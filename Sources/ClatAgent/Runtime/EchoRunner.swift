@@ -8,8 +8,11 @@ final class EchoRunner {
         var thread: ClatBase.Thread<Echo.Outcome>?
         let finished: OwnedDescriptor
 
-        init(_ address: IPv4Address, by interface: String) throws(SystemError) {
+        init() throws(SystemError) {
             finished = OwnedDescriptor(adopting: try retrying("eventfd") { eventfd(0, CInt(EFD_CLOEXEC)) })
+        }
+
+        func start(_ address: IPv4Address, by interface: String) throws(SystemError) {
             let descriptor = finished.rawValue
             thread = try ClatBase.Thread(name: "echo") {
                 let outcome = Self.ask(address, by: interface)
@@ -49,13 +52,17 @@ final class EchoRunner {
         _ address: IPv4Address, by interface: String, for key: Int, _ done: @escaping (PathWatch.Echo) -> Void
     ) throws(SystemError) {
         guard jobs[key] == nil else { return }
-        let job = try Job(address, by: interface)
-        jobs[key] = job
+        let job = try Job()
         try reactor.watch(job.finished.rawValue, .read) { [unowned self] in
             reactor.forget(job.finished.rawValue)
             jobs[key] = nil
             if let outcome = job.outcome() { done(PathWatch.Echo(outcome)) }
         }
+        do throws(SystemError) { try job.start(address, by: interface) } catch {
+            reactor.forget(job.finished.rawValue)
+            throw error
+        }
+        jobs[key] = job
     }
 }
 

@@ -39,13 +39,14 @@ public final class DNSClient {
     }
 
     deinit {
-        for query in queries { query.end() }
+        // They use the library.
+        queries.removeAll()
         ares_library_cleanup()
     }
 
     /// Asks through an interface. An earlier question to that resolver through that interface gets no answer any more.
     public func ask(_ question: DNSQuestion, uplink: Int) {
-        drop { $0.uplink == uplink && $0.question.server == question.server }
+        queries.removeAll { $0.uplink == uplink && $0.question.server == question.server }
         let query = Query(question, uplink: uplink, epoll: epoll.rawValue)
         queries.append(query)
         query.start()
@@ -65,14 +66,9 @@ public final class DNSClient {
         let answers = queries.compactMap { query in
             query.outcome.map { Answer(question: query.question, uplink: query.uplink, outcome: $0) }
         }
-        drop { $0.outcome != nil }
+        queries.removeAll { $0.outcome != nil }
         arm()
         return answers
-    }
-
-    private func drop(where isOver: (Query) -> Bool) {
-        for query in queries where isOver(query) { query.end() }
-        queries.removeAll(where: isOver)
     }
 
     /// Wakes up when the next query wants to send again or give up; at once where one is over already.
@@ -86,7 +82,7 @@ public final class DNSClient {
     }
 }
 
-/// One question under way: a c-ares channel of its own with one server. To be ended, before it is let go.
+/// One question under way: a c-ares channel of its own with one server.
 private final class Query {
     let question: DNSQuestion
     let uplink: Int
@@ -199,10 +195,7 @@ private final class Query {
         outcome = .failed(failure)
     }
 
-    func end() {
-        guard let channel else { return }
-        outcome = outcome ?? .failed(.noAnswer)
-        self.channel = nil
-        ares_destroy(channel)
+    deinit {
+        if let channel { ares_destroy(channel) }
     }
 }

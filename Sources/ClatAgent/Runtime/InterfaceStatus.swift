@@ -3,7 +3,10 @@ import ClatTranslator
 
 extension InterfaceStatus {
     /// What there is to tell of an uplink; nil once it has gone.
-    init?(_ machine: UplinkMachine, _ instance: Instance?, _ configuration: Configuration, now: BootInstant) {
+    init?(
+        _ machine: UplinkMachine, device: String?, _ instance: Instance?, _ configuration: Configuration,
+        now: BootInstant
+    ) {
         guard let uplink = machine.uplink else { return nil }
         func seconds(until instant: BootInstant) -> Int { Int((instant - now) / .seconds(1)) }
         let mapping = machine.standing.translator?.mappings.first
@@ -28,7 +31,7 @@ extension InterfaceStatus {
             ipv4Address: (machine.standing.route?.source ?? machine.standing.ipv4s.min())?.description,
             ipv6Address: address?.description,
             ipv6AddressState: address.flatMap { machine.standing.addresses[$0]?.rawValue },
-            device: machine.standing.hostLink.map { _ in uplink.hostLinkName }, mtu: machine.standing.route?.mtu,
+            device: device, mtu: machine.standing.route?.mtu,
             metric: machine.standing.route?.metric, uplinkKind: machine.standing.uplinkLink,
             uplinkNote: instance?.uplinkNote, datapath: instance?.datapath, path: machine.path.sentence,
             checkAddress: configuration.policy(for: uplink.name).checkAddress?.description,

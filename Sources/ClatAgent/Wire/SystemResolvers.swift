@@ -22,7 +22,7 @@ public enum SystemResolvers {
     /// IPv4 addresses, and those with a port of their own, are left out.
     static func parse(assignments text: String, key: String) -> [IPv6Address] {
         text.split(whereSeparator: \.isNewline).filter { $0.hasPrefix(key + "=") }.flatMap { line in
-            line.dropFirst(key.utf8.count + 1).split(separator: " ").compactMap { address(String($0)) }
+            line.dropFirst(key.utf8.count + 1).split(separator: " ").compactMap { IPv6Address(resolver: $0) }
         }
     }
 
@@ -31,13 +31,7 @@ public enum SystemResolvers {
         text.split(whereSeparator: \.isNewline).compactMap { line in
             let words = line.split { $0 == " " || $0 == "\t" }
             guard words.count >= 2, words[0] == "nameserver" else { return nil }
-            return address(String(words[1]))
+            return IPv6Address(resolver: words[1])
         }
-    }
-
-    /// The IPv6 address in `ADDRESS`, `ADDRESS%IFACE` or `ADDRESS#NAME`.
-    static func address(_ word: String) -> IPv6Address? {
-        let address = IPv6Address(String(word.prefix { $0 != "%" && $0 != "#" }))
-        return address?.isLoopback == true ? nil : address
     }
 }
