@@ -162,7 +162,7 @@ struct LinkTests {
         #expect(error?.code == EINVAL)
         #expect(error?.message == "mtu less than device minimum")
         let long = #expect(throws: NetlinkError.self) {
-            try socket.createVeth("sixteen-octets--", peer: "c", in: far.namespace, mtu: 1500)
+            _ = try socket.createVeth("sixteen-octets--", peer: "c", in: far.namespace, mtu: 1500)
         }
         #expect(long?.code == ERANGE)
         #expect(long?.message?.isEmpty == false)
