@@ -173,12 +173,10 @@ struct PolicyTests {
     func renamed() throws {
         var world = try world("")
         let device = try #require(world.uplink(2)?.standing.hostLink)
-        var link = ethernet(device)
-        link.name = "clat-eth2"
+        var link = ethernet(3, name: "clat-eth2")
+        link.index = device
         try world.happen(.link(link))
-        var uplink = ethernet(2)
-        uplink.name = "lan0"
-        try world.happen(.link(uplink))
+        try world.happen(.link(ethernet(2, name: "lan0")))
         #expect(world.machine.hostDevice(of: 2) == "clat-eth2")
     }
 }
