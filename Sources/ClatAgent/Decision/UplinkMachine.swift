@@ -101,9 +101,7 @@ public struct UplinkMachine: Hashable, Sendable {
         if let obstacle = Self.obstacle(to: uplink, world) { return .failure(Off(obstacle)) }
         guard let uplink else { return .failure(Off(.gone)) }
         if let device = world.host.otherCLAT(on: uplink.index) { return .failure(Off(.otherCLAT(device: device))) }
-        if world.policy.nativeIPv4 == .standDown, world.host.hasNativeIPv4(on: uplink.index) {
-            return .failure(Off(.nativeIPv4))
-        }
+        if givesWay(on: uplink.index, world) { return .failure(Off(.nativeIPv4)) }
         if knowledge.isSilent { return .failure(Off(.noAdvertisement)) }
         let present = target?.translator.mappings ?? []
         guard let entry = entry ?? lostEntry(world, now: now) else {
@@ -144,6 +142,11 @@ public struct UplinkMachine: Hashable, Sendable {
                     self.entry == nil
                         ? nil : IPv4Route(metric: chooseMetric(uplink, world), mtu: mtu - 20, source: current.ipv4)
                 }))
+    }
+
+    /// Whether native IPv4 is there, and wins.
+    private func givesWay(on index: Int, _ world: Surroundings) -> Bool {
+        world.policy.nativeIPv4 == .standDown && world.host.hasNativeIPv4(on: index)
     }
 
     /// How long IPv4 waits for resolvers to tell a PREF64 where routers have ceased to.
@@ -405,7 +408,7 @@ public struct UplinkMachine: Hashable, Sendable {
         let isWanted =
             world.policy.usesDNS && Self.obstacle(to: uplink, world) == nil && !knowledge.isSilent
             && knowledge.needsDNS(now: now)
-            && uplink.map { !world.host.hasNativeIPv4(on: $0.index) && world.host.canSend(from: $0.index) } ?? false
+            && uplink.map { !givesWay(on: $0.index, world) && world.host.canSend(from: $0.index) } ?? false
         return (knowledge.dns.questions(isWanted: isWanted, now: now), knowledge.dns.takeSearch(now: now))
     }
 
