@@ -172,6 +172,8 @@ public struct Choice: Hashable, Sendable {
         case gone
         /// Nothing comes back through the one before.
         case dead
+        /// The router of the one before is no default router.
+        case unrouted
         /// Its source goes before that of the one before.
         case better
     }

@@ -375,8 +375,9 @@ public struct UplinkMachine: Hashable, Sendable {
 
     /// Why a choice holds no longer.
     func cause(against old: Choice?) -> Choice.Cause {
-        guard let old, knowledge.pref64s.entries.contains(where: { Choice($0) == old }) else { return .gone }
-        return knowledge.pref64s.isSuspect(old.prefix) ? .dead : .better
+        let pref64s = knowledge.pref64s
+        guard let old, let entry = pref64s.entries.first(where: { Choice($0) == old }) else { return .gone }
+        return pref64s.isSuspect(old.prefix) ? .dead : pref64s.isRouted(entry) ? .better : .unrouted
     }
 
     /// The host may be on another network than before, or another one may have taken this one's place: routers and resolvers

@@ -158,6 +158,7 @@ public struct LinkKnowledge: Hashable, Sendable, Codable {
             router.expires <= now && router.heard + .seconds(3600) <= now
                 && !pref64s.entries.contains { $0.router == router.address }
         }
+        pref64s.prefer(Set(routers.filter { $0.expires > now }.map(\.address)))
     }
 
     /// When ``expire(now:)``, a deprecation, a refresh or a question is next due.

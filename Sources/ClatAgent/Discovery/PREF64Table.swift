@@ -54,11 +54,18 @@ public struct PREF64Table: Hashable, Sendable, Codable {
     public private(set) var entries: [Entry] = []
     /// Prefixes through which nothing came back, and until when they are passed over.
     private var suspects: [PREF64: BootInstant] = [:]
+    /// Routers whose PREF64s are used, while there are any: those that are default routers.
+    private var defaultRouters: Set<IPv6Address> = []
     /// Entries refused because the table was full.
     public private(set) var refused = 0
 
     /// More than a sane link has, few enough for a flood to cost nothing.
     public static let capacity = 32
+
+    /// What outlives the process.
+    private enum CodingKeys: String, CodingKey {
+        case entries, suspects, refused
+    }
 
     /// An empty table.
     public init() {}
@@ -134,6 +141,12 @@ public struct PREF64Table: Hashable, Sendable, Codable {
         suspects = [:]
     }
 
+    /// Takes in which routers are default routers now.
+    mutating func prefer(_ routers: Set<IPv6Address>) { defaultRouters = routers }
+
+    /// Whether no router told it, or one that is a default router.
+    func isRouted(_ entry: Entry) -> Bool { entry.router.map(defaultRouters.contains) ?? true }
+
     /// When the next entry runs out.
     public var nextExpiry: BootInstant? {
         entries.compactMap(\.expires).min()
@@ -147,15 +160,20 @@ public struct PREF64Table: Hashable, Sendable, Codable {
     /// Whether it is passed over.
     func isSuspect(_ prefix: PREF64) -> Bool { suspects[prefix] != nil }
 
-    /// The entry to use: of the best kind of source; there one that is not suspect, if there is one; there the current prefix
-    /// while anybody still tells it, otherwise the best router's, otherwise the first heard.
+    /// The entry to use: of the best kind of source; there one that is not suspect, if there is one; there one of a default
+    /// router, as another's NAT64 may take no packets that come through this one (RFC 9872 section 4.4); there the current
+    /// prefix while anybody still tells it, otherwise the best router's, otherwise the first heard.
     public func choose(current: PREF64?) -> Entry? {
         let rank = entries.map(\.source.rank).max()
-        let equals = entries.filter { $0.source.rank == rank }
-        let trusted = equals.filter { suspects[$0.prefix] == nil }
-        let best = trusted.isEmpty ? equals : trusted
-        let same = best.filter { $0.prefix == current }
-        return (same.isEmpty ? best : same).reduce(nil) { best, entry in
+        var best = entries.filter { $0.source.rank == rank }
+        let preferences: [(Entry) -> Bool] = [
+            { suspects[$0.prefix] == nil }, { isRouted($0) }, { $0.prefix == current },
+        ]
+        for isPreferred in preferences {
+            let preferred = best.filter(isPreferred)
+            best = preferred.isEmpty ? best : preferred
+        }
+        return best.reduce(nil) { best, entry in
             guard let best, best.preference >= entry.preference else { return entry }
             return best
         }

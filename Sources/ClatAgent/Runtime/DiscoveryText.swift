@@ -33,6 +33,7 @@ extension Choice {
         let why =
             switch cause {
             case .gone: "as \(old.source.text) tells \(old.prefix) no longer"
+            case .unrouted: "as \(old.source.text) is no default router"
             case .dead: "as nothing comes back through \(old.prefix)"
             case .better: "which goes before \(old.source.text)"
             }
@@ -78,6 +79,7 @@ extension PREF64Table {
         let peers = others.filter { $0.source.rank == chosen.source.rank }
         if others.isEmpty { return "as nothing else is told" }
         if peers.isEmpty { return "which goes before \(others.map(\.source.text).joined(separator: " and "))" }
+        if isRouted(chosen), peers.contains(where: { !isRouted($0) }) { return "which is a default router" }
         if peers.contains(where: { $0.preference < chosen.preference }) { return "which has the highest preference" }
         return "which was heard first"
     }

@@ -1,0 +1,63 @@
+import ClatBase
+import ClatTranslator
+import Testing
+
+@testable import ClatAgent
+
+private let second = IPv6Address(high: 0xfe80_0000_0000_0000, low: 2)
+private let otherPREF64 = pref64.replacing("0064", with: "0065")
+/// A router that is no default router.
+private let noRouter = header.replacing("07 08", with: "00 00")
+
+@Suite("Of several routers and their words")
+struct SelectionTests {
+    private func started(_ options: String = prefix1 + pref64) throws -> World {
+        var world = World()
+        try world.happen(.link(ethernet(2)))
+        try world.happen(.advertisement(try parse(header + options), uplink: 2))
+        return world
+    }
+
+    private func used(_ world: World) -> [String?] {
+        [
+            world.uplink(2)?.standing.translator?.mappings.first?.pref64.description,
+            world.uplink(2)?.standing.routing?.router.description,
+        ]
+    }
+
+    @Test("a router that ceases to be a default router gives way to one that is, with that one's PREF64, and for good")
+    func defaultRouter() throws {
+        var world = try started()
+        try world.happen(.advertisement(try parse(header + prefix1 + otherPREF64, from: second), uplink: 2))
+        #expect(used(world) == ["2001:db8:64::/96", "fe80::1"])
+        try world.happen(.advertisement(try parse(noRouter), uplink: 2))
+        #expect(used(world) == ["2001:db8:65::/96", "fe80::2"])
+        #expect(
+            world.choices.last == "PREF64 2001:db8:65::/96 from router fe80::2, as router fe80::1 is no default router")
+        let machine = try #require(world.uplink(2))
+        #expect(try machine.knowledge.pref64s.why(#require(machine.entry)) == "which is a default router")
+        try world.happen(.advertisement(try parse(header + prefix1 + pref64), uplink: 2))
+        #expect(used(world) == ["2001:db8:65::/96", "fe80::2"])
+        // The same where its lifetime runs out untold, while its PREF64 goes on.
+        let lasting = "07 08", long = "fff8"
+        world = try started(prefix1 + pref64.replacing(lasting, with: long))
+        let prefix = prefix1.replacing("00000e10 00000708", with: "ffffffff ffffffff")
+        let options = prefix + otherPREF64.replacing(lasting, with: long)
+        try world.happen(
+            .advertisement(try parse(header.replacing(lasting, with: "7e 90") + options, from: second), uplink: 2))
+        try world.pass(.seconds(1799))
+        #expect(used(world) == ["2001:db8:64::/96", "fe80::1"])
+        try world.pass(.seconds(2))
+        #expect(used(world) == ["2001:db8:65::/96", "fe80::2"])
+    }
+
+    @Test("a PREF64 of a router that is no default router serves where there is no other")
+    func onlyOne() throws {
+        var world = try started(prefix1)
+        try world.happen(.advertisement(try parse(noRouter + otherPREF64, from: second), uplink: 2))
+        #expect(used(world) == ["2001:db8:65::/96", "fe80::1"])
+        // RFC 4191 section 2.2: the preference of one that is none says nothing.
+        try world.happen(.advertisement(try parse(noRouter.replacing("40 00 00", with: "40 08 00")), uplink: 2))
+        #expect(world.uplink(2)?.knowledge.routers.first?.preference == .medium)
+    }
+}
