@@ -60,4 +60,23 @@ struct SelectionTests {
         try world.happen(.advertisement(try parse(noRouter.replacing("40 00 00", with: "40 08 00")), uplink: 2))
         #expect(world.uplink(2)?.knowledge.routers.first?.preference == .medium)
     }
+
+    @Test("what an advertisement leaves out stays: MTU and Ethernet address, but not of what may be another router")
+    func leftOut() throws {
+        let options = "05 01 0000 00000578" + "01 01 020000000001"
+        var world = try started(prefix1 + pref64 + options)
+        func told() -> [Int?] {
+            let router = world.uplink(2)?.knowledge.routers.first
+            return [router?.mtu, router?.hardwareAddress == nil ? nil : 6, world.uplink(2)?.target?.route?.mtu]
+        }
+        #expect(told() == [1400, 6, 1380])
+        try world.happen(.advertisement(try parse(header + prefix1 + pref64), uplink: 2))
+        #expect(told() == [1400, 6, 1380])
+        try world.pass(.seconds(60))
+        try world.happen(.associated(uplink: 2))
+        try world.happen(
+            .advertisement(
+                try parse(header + prefix1.replacing("20010db80001", with: "20010db80002") + pref64), uplink: 2))
+        #expect(told() == [nil, nil, 1480])
+    }
 }

@@ -92,11 +92,17 @@ public struct LinkKnowledge: Hashable, Sendable, Codable {
     /// Takes in an advertisement; how much of it there was no room for.
     @discardableResult
     public mutating func hear(_ advertisement: RouterAdvertisement, now: BootInstant) -> Int {
-        let router = Router(
+        var router = Router(
             address: advertisement.router, preference: advertisement.preference,
             expires: now + .seconds(advertisement.routerLifetime),
             hardwareAddress: advertisement.hardwareAddress, mtu: advertisement.mtu, heard: now)
         if let index = routers.firstIndex(where: { $0.address == router.address }) {
+            let old = routers[index]
+            // What an advertisement leaves out stays as it was (RFC 4861 section 6.3.4), unless another router may have sent it.
+            if doubt?.concerns(old.address, old.heard) != true {
+                router.hardwareAddress = router.hardwareAddress ?? old.hardwareAddress
+                router.mtu = router.mtu ?? old.mtu
+            }
             routers[index] = router
         } else if routers.count < Self.routerCapacity {
             if doubt == nil, isSuccessor(advertisement, now: now) { beginDoubt(now: now) }
