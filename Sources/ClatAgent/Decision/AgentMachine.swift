@@ -156,7 +156,8 @@ public struct AgentMachine: Hashable, Sendable {
             uplinks[index]?.knowledge.tell(servers, from: source, now: now)
         case .traffic(let outbound, let inbound, let index):
             uplinks[index]?.absorb(outbound: outbound, inbound: inbound, now: now)
-        case .echoed(let outcome, let index): uplinks[index]?.absorb(outcome, now: now)
+        case .echoed(let outcome, let prefix, let index):
+            uplinks[index]?.absorb(outcome, through: prefix, now: now)
         case .renew(let index): uplinks[index]?.renew(now: now)
         case .resumed:
             for index in uplinks.keys { uplinks[index]?.resume(now: now) }

@@ -417,8 +417,8 @@ public struct UplinkMachine: Hashable, Sendable {
     static let suspicion: Duration = .seconds(600)
 
     /// Takes in what came of an echo request. Where all tries fail another prefix is tried, if there is one.
-    mutating func absorb(_ outcome: PathWatch.Echo, now: BootInstant) {
-        guard path.absorb(outcome, now: now), case .running(let prefix) = reason else { return }
+    mutating func absorb(_ outcome: PathWatch.Echo, through prefix: PREF64, now: BootInstant) {
+        guard path.absorb(outcome, through: prefix, now: now) else { return }
         knowledge.pref64s.suspect(prefix, until: now + Self.suspicion)
     }
 
@@ -442,8 +442,8 @@ public struct UplinkMachine: Hashable, Sendable {
             path.follow(nil, echoes: false, now: now)
         }
         var actions: [Action] = path.takeSample(now: now) ? [.sample(uplink: index)] : []
-        if let address = world.policy.checkAddress, path.takeEcho(now: now) {
-            actions.append(.echo(address, uplink: index))
+        if let address = world.policy.checkAddress, case .running(let prefix) = reason, path.takeEcho(now: now) {
+            actions.append(.echo(address, through: prefix, uplink: index))
         }
         return actions
     }

@@ -152,8 +152,10 @@ public struct PREF64Table: Hashable, Sendable, Codable {
         entries.compactMap(\.expires).min()
     }
 
-    /// Passes over a prefix for a while where another of the same kind of source is there.
+    /// Passes over a prefix for a while where another of the same kind of source is there. All suspicion ends together, so that
+    /// several through which nothing comes back do not take turns.
     mutating func suspect(_ prefix: PREF64, until end: BootInstant) {
+        suspects = suspects.mapValues { _ in end }
         suspects[prefix] = end
     }
 

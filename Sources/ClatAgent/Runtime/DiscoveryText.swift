@@ -85,6 +85,14 @@ extension PREF64Table {
     }
 }
 
+extension UplinkMachine {
+    /// Why it is as it is, as a sentence without its end.
+    var sentence: String {
+        guard case .running(let prefix) = reason, path.isDead else { return reason.sentence }
+        return "IPv4 is set up through the NAT64 at \(prefix), but does not work; find out why with: clat-agent doctor"
+    }
+}
+
 extension PathWatch {
     /// What is known of the path, as a sentence without its end; nil where that is nothing.
     var sentence: String? {

@@ -21,7 +21,7 @@ extension InterfaceStatus {
         let problems = machine.refused.map { ($0.key.rawValue, $0.value) }
         self.init(
             interface: uplink.name, state: machine.reason.state,
-            reason: ReasonStatus(code: machine.reason.code, sentence: machine.reason.sentence),
+            reason: ReasonStatus(code: machine.reason.code, sentence: machine.sentence),
             sinceSeconds: -seconds(until: machine.since), ipv6OnlyCapable: machine.isIPv6OnlyCapable,
             pref64: (mapping?.pref64 ?? entry?.prefix)?.description,
             pref64Source: entry?.source.word, pref64Router: entry?.router?.description,
