@@ -52,6 +52,7 @@ public struct AgentMachine: Hashable, Sendable {
         guard var uplink = uplinks[index] else { return [] }
         let world = surroundings(of: index)
         uplink.knowledge.pref64s.configure(world.policy.pref64)
+        if !world.policy.usesDNS { uplink.knowledge.pref64s.forgetResolvers() }
         uplink.pass(now: now)
         let before = uplink.reason
         var actions: [Action] = []
@@ -181,6 +182,7 @@ public struct AgentMachine: Hashable, Sendable {
             // Nobody was asked for an interface that was not to be served.
             for index in uplinks.keys where uplinks[index]?.reason.state == .off {
                 uplinks[index]?.solicitation.start(now: now)
+                uplinks[index]?.knowledge.dns.askAgain(now: now)
             }
         case .timer: break
         case .stop: isStopping = true

@@ -109,6 +109,9 @@ public struct PREF64Table: Hashable, Sendable, Codable {
         }
     }
 
+    /// Drops what resolvers told.
+    mutating func forgetResolvers() { entries.removeAll { $0.resolver != nil } }
+
     /// Keeps what a resolver told until `end`, where it would run out before.
     mutating func extend(resolver address: IPv6Address, to end: BootInstant) {
         for index in entries.indices where entries[index].source == .resolver(address) {
