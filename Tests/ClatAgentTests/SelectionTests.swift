@@ -79,4 +79,46 @@ struct SelectionTests {
                 try parse(header + prefix1.replacing("20010db80001", with: "20010db80002") + pref64), uplink: 2))
         #expect(told() == [nil, nil, 1480])
     }
+
+    private func pref64s(_ range: Range<Int>) -> [PREF64] {
+        range.compactMap { PREF64("2001:db8:\(String($0, radix: 16)):0::/96") }
+    }
+
+    @Test("neither a resolver nor a router fills the table, and better sources find room in a full one")
+    func full() throws {
+        let now = BootInstant(nanoseconds: 1)
+        let end = now + .seconds(600)
+        var table = PREF64Table()
+        for resolver in 0..<UInt64(12) {
+            table.hear(pref64s(0..<40), fromResolver: IPv6Address(high: 1, low: resolver), until: end, now: now)
+        }
+        #expect(table.entries.count == PREF64Table.capacity)
+        #expect(table.entries.filter { $0.resolver == IPv6Address(high: 1, low: 0) }.map(\.prefix) == pref64s(0..<4))
+        var told = try parse(header)
+        told.pref64s = pref64s(100..<200).map { .init(prefix: $0, lifetime: 1800) }
+        table.hear(told, now: now)
+        #expect(table.entries.filter { $0.router == router }.map(\.prefix) == pref64s(100..<108))
+        #expect(table.choose(current: nil)?.source == .router(router))
+        table.configure(.wellKnown)
+        #expect(table.choose(current: nil)?.source == .configuration)
+        #expect(table.entries.count == PREF64Table.capacity)
+        // Of equals the first stay.
+        for low in 2..<UInt64(9) {
+            told.router = IPv6Address(high: 0xfe80_0000_0000_0000, low: low)
+            table.hear(told, now: now)
+        }
+        #expect(table.entries.count == PREF64Table.capacity && table.entries.allSatisfy { $0.resolver == nil })
+        #expect(table.entries.filter { $0.router == router }.count == 8)
+    }
+
+    @Test("an answer of thousands of prefixes is read in an instant, and four of them are kept")
+    func longAnswer() throws {
+        let addresses = pref64s(0..<2300).map { $0.embed(IPv4Address(192, 0, 0, 170)) }
+        let clock = ContinuousClock()
+        var outcome: DNSOutcome?
+        let answer = DNSAnswer(code: 0, addresses: addresses, lifetime: 600)
+        let taken = clock.measure { outcome = DNSOutcome(answer) }
+        #expect(outcome == .prefixes(pref64s(0..<4), lifetime: 600))
+        #expect(taken < .seconds(1))
+    }
 }

@@ -46,7 +46,8 @@ public enum DNSOutcome: Hashable, Sendable {
     public init(_ answer: DNSAnswer) {
         let prefixes = PREF64.discovered(in: answer.addresses)
         switch (answer.code, prefixes.isEmpty) {
-        case (0, false): self = .prefixes(prefixes, lifetime: answer.lifetime ?? 0)
+        case (0, false):
+            self = .prefixes(Array(prefixes.prefix(PREF64Table.resolverLimit)), lifetime: answer.lifetime ?? 0)
         case (0, true):
             self =
                 answer.addresses.isEmpty

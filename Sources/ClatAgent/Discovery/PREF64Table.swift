@@ -24,6 +24,15 @@ public struct PREF64Table: Hashable, Sendable, Codable {
             case .resolver: 0
             }
         }
+
+        /// Prefixes of it that are kept: an advertisement may hold hundreds, an answer thousands.
+        var limit: Int {
+            switch self {
+            case .configuration: 1
+            case .router: 8
+            case .resolver: PREF64Table.resolverLimit
+            }
+        }
     }
 
     /// One word of one source.
@@ -61,6 +70,8 @@ public struct PREF64Table: Hashable, Sendable, Codable {
 
     /// More than a sane link has, few enough for a flood to cost nothing.
     public static let capacity = 32
+    /// See ``Source/limit``.
+    static let resolverLimit = 4
 
     /// What outlives the process.
     private enum CodingKeys: String, CodingKey {
@@ -119,14 +130,25 @@ public struct PREF64Table: Hashable, Sendable, Codable {
         }
     }
 
+    /// Where there is no room it takes the place of the last of the worst kind of source, if its own kind is better.
     private mutating func put(_ entry: Entry) {
         if let known = entries.firstIndex(where: { $0.source == entry.source && $0.prefix == entry.prefix }) {
             entries[known] = entry
-        } else if entries.count < Self.capacity {
-            entries.append(entry)
-        } else {
+            return
+        }
+        let lowest = entries.map(\.source.rank).min() ?? 0
+        let hasRoom = entries.count < Self.capacity
+        guard entries.count(where: { $0.source == entry.source }) < entry.source.limit,
+            hasRoom || lowest < entry.source.rank
+        else {
+            refused += 1
+            return
+        }
+        if !hasRoom, let worst = entries.lastIndex(where: { $0.source.rank == lowest }) {
+            entries.remove(at: worst)
             refused += 1
         }
+        entries.append(entry)
     }
 
     /// Drops what has run out.

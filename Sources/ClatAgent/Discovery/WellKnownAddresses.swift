@@ -10,16 +10,14 @@ extension PREF64 {
     ///
     /// Where both well-known addresses occur, only a prefix that both give counts (RFC 7050 section 3).
     public static func discovered(in addresses: [IPv6Address]) -> [PREF64] {
-        var found: [(prefix: PREF64, ipv4: IPv4Address)] = []
-        for address in addresses {
-            if let one = discovered(in: address) { found.append(one) }
-        }
-        let kinds = Set(found.map(\.ipv4))
         var prefixes: [PREF64] = []
-        for (prefix, _) in found where !prefixes.contains(prefix) {
-            if kinds.isSubset(of: found.filter { $0.prefix == prefix }.map(\.ipv4)) { prefixes.append(prefix) }
+        var seen: [PREF64: Set<IPv4Address>] = [:]
+        for (prefix, ipv4) in addresses.compactMap(discovered) {
+            if seen[prefix] == nil { prefixes.append(prefix) }
+            seen[prefix, default: []].insert(ipv4)
         }
-        return prefixes
+        let kinds = seen.values.reduce(Set()) { $0.union($1) }
+        return prefixes.filter { seen[$0] == kinds }
     }
 
     /// A DNS64 leaves the suffix zero and the well-known addresses end in an octet that is not, so the last octet that is
