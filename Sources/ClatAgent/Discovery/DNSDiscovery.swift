@@ -76,6 +76,8 @@ public struct DNSDiscovery: Hashable, Sendable {
         fileprivate var asked: BootInstant?
         /// Questions in a row that failed.
         fileprivate var failures = 0
+        /// When the prefixes it told last run out; nil where it told none.
+        fileprivate var end: BootInstant?
     }
 
     /// What all resolvers together say.
@@ -190,8 +192,10 @@ public struct DNSDiscovery: Hashable, Sendable {
         if case .failed = outcome {} else { resolvers[index].failures = 0 }
         switch outcome {
         case .prefixes(_, let lifetime):
+            resolvers[index].end = now + Self.lifetime(lifetime)
             resolvers[index].due = now + (Self.lifetime(lifetime) - Self.refreshMargin)
         case .none(_, let lifetime):
+            resolvers[index].end = nil
             let bounds = Self.negativeLifetimes
             let seconds = min(max(lifetime ?? Self.usualNegativeLifetime, bounds.lowerBound), bounds.upperBound)
             resolvers[index].due = now + .seconds(seconds)
@@ -206,9 +210,9 @@ public struct DNSDiscovery: Hashable, Sendable {
     /// For how long a prefix of that TTL is used.
     static func lifetime(_ seconds: Int) -> Duration { max(.seconds(seconds), minimumLifetime) }
 
-    /// Whether the last failure is the first after an answer.
-    func hasJustFailed(_ server: IPv6Address) -> Bool {
-        resolvers.first { $0.address == server }?.failures == 1
+    /// Until when the prefixes of a resolver that has just failed are kept, however often it fails; nil where it told none.
+    func graceEnd(of server: IPv6Address, now: BootInstant) -> BootInstant? {
+        resolvers.first { $0.address == server }?.end.map { min($0, now) + Self.grace }
     }
 
     /// When ``questions(isWanted:now:)`` or ``takeSearch(now:)`` next has something to say.

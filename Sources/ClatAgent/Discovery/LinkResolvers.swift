@@ -47,8 +47,8 @@ extension LinkKnowledge {
             pref64s.hear(prefixes, fromResolver: question.server, until: end, now: now)
         case .none: pref64s.hear([], fromResolver: question.server, until: now, now: now)
         case .failed:
-            guard dns.hasJustFailed(question.server) else { break }
-            pref64s.extend(resolver: question.server, to: now + DNSDiscovery.grace)
+            guard let end = dns.graceEnd(of: question.server, now: now) else { break }
+            pref64s.extend(resolver: question.server, to: end)
         }
         return true
     }
