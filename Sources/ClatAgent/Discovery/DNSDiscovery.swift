@@ -170,17 +170,14 @@ public struct DNSDiscovery: Hashable, Sendable {
         return questions
     }
 
-    /// Whether the system's files are to be looked through for resolvers, as nobody has told of better ones: after 1 s, 2 s,
-    /// 4 s ... 64 s. Said once for each time.
+    /// Whether the system's files are to be looked through for resolvers: after 1 s, 2 s, 4 s ... 64 s, and where routers
+    /// or hooks tell some up to an hour. Said once for each time.
     mutating func takeSearch(now: BootInstant) -> Bool {
-        guard wantsSearch, searchDue <= now else { return false }
-        searchDue = now + .seconds(1 << min(searches, 6))
+        guard isWanted, searchDue <= now else { return false }
+        let isToldBetter = resolvers.contains { $0.source == .routerAdvertisement || $0.source == .told }
+        searchDue = now + .seconds(1 << min(searches, isToldBetter ? 12 : 6))
         searches += 1
         return true
-    }
-
-    private var wantsSearch: Bool {
-        isWanted && !resolvers.contains { $0.source == .routerAdvertisement || $0.source == .told }
     }
 
     /// Takes in what came of a question; false where it is no longer open. `jitter` is -0.1 to 0.1.
@@ -219,6 +216,6 @@ public struct DNSDiscovery: Hashable, Sendable {
     var nextDeadline: BootInstant? {
         guard isWanted else { return nil }
         let moments = resolvers.map { $0.asked.map { $0 + Self.openLimit } ?? $0.due }
-        return (moments + (wantsSearch ? [searchDue] : [])).min()
+        return (moments + [searchDue]).min()
     }
 }

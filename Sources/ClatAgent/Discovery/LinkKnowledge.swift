@@ -47,6 +47,12 @@ public struct LinkKnowledge: Hashable, Sendable, Codable {
         var heard: BootInstant
     }
 
+    /// Resolvers, as somebody else than a router tells.
+    struct OtherResolvers: Hashable, Sendable, Codable {
+        var servers: [IPv6Address]
+        var heard: BootInstant
+    }
+
     /// In the order first heard.
     public internal(set) var routers: [Router] = []
     /// In the order first heard.
@@ -58,7 +64,7 @@ public struct LinkKnowledge: Hashable, Sendable, Codable {
     /// In the order first heard.
     var rdnss: [RDNSS] = []
     /// What others than routers have told.
-    var otherResolvers: [ResolverSource: [IPv6Address]] = [:]
+    var otherResolvers: [ResolverSource: OtherResolvers] = [:]
     /// When routers were last asked because something was about to run out.
     var refreshAsked = BootInstant(nanoseconds: 0)
     /// Whether the host may have come to another network; see ``Doubt``.
@@ -83,7 +89,7 @@ public struct LinkKnowledge: Hashable, Sendable, Codable {
         routers.count <= Self.routerCapacity && prefixes.count <= Self.prefixCapacity && pref64s.isWithinCapacity
             && rdnss.count <= Self.resolverCapacity
             && doubt?.confirmed.count ?? 0 <= Self.routerCapacity
-            && otherResolvers.values.allSatisfy { $0.count <= Self.resolverCapacity }
+            && otherResolvers.values.allSatisfy { $0.servers.count <= Self.resolverCapacity }
     }
 
     /// Nothing known.

@@ -14,7 +14,8 @@ extension InterfaceStatus {
         let refresh: BootInstant? =
             switch entry?.source {
             case .router: machine.knowledge.nextRefresh
-            case .resolver: machine.knowledge.dns.nextDeadline
+            case .resolver(let address):
+                machine.knowledge.dns.resolvers.first { $0.address == address && machine.knowledge.dns.isWanted }?.due
             case .configuration, nil: nil
             }
         let address = mapping?.ipv6 ?? machine.standing.addresses.keys.min()
