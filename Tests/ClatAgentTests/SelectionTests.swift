@@ -121,4 +121,20 @@ struct SelectionTests {
         #expect(outcome == .prefixes(pref64s(0..<4), lifetime: 600))
         #expect(taken < .seconds(1))
     }
+
+    @Test("an old address drains through the present PREF64, where its own is told no longer")
+    func drains() throws {
+        var world = try started()
+        let second = prefix1.replacing("20010db80001", with: "20010db80002")
+        let deprecated = prefix1.replacing("00000708 00000000", with: "00000000 00000000")
+        try world.happen(.advertisement(try parse(header + deprecated + second + pref64 + otherPREF64), uplink: 2))
+        func mappings() -> [String] {
+            (world.uplink(2)?.standing.translator?.mappings ?? []).map { "\($0.ipv4) \($0.pref64)" }
+        }
+        #expect(mappings() == ["192.0.0.2 2001:db8:64::/96", "192.0.0.1 2001:db8:64::/96"])
+        try world.happen(.advertisement(try parse(header + pref64.replacing("07 08", with: "0000")), uplink: 2))
+        #expect(mappings() == ["192.0.0.2 2001:db8:65::/96", "192.0.0.1 2001:db8:65::/96"])
+        try world.pass(.seconds(60))
+        #expect(mappings().count == 2 && world.uplink(2)?.reason.state == .on)
+    }
 }

@@ -194,14 +194,19 @@ public struct UplinkMachine: Hashable, Sendable {
         return Mapping(ipv4: ipv4, ipv6: ipv6, pref64: pref64)
     }
 
-    /// The mappings that were in service and whose addresses are still valid, newest first.
+    /// The mappings that were in service and whose addresses are still valid, newest first; with the present PREF64 where
+    /// nobody tells theirs any more.
     private func draining(besides current: Mapping, _ world: Surroundings) -> [Mapping] {
         let serving = standing.translator?.mappings ?? []
         return (target?.translator.mappings ?? []).filter { mapping in
-            mapping.ipv6 != current.ipv6 && mapping.ipv4 != current.ipv4 && serving.contains(mapping)
+            mapping.ipv6 != current.ipv6 && mapping.ipv4 != current.ipv4
+                && serving.contains { $0.ipv6 == mapping.ipv6 && $0.ipv4 == mapping.ipv4 }
                 && isOurs(mapping.ipv6, world) && isFree(mapping.ipv4, world)
                 && knowledge.prefixes.contains { $0.prefix.contains(mapping.ipv6) }
-        }.prefix(Self.drainLimit).map { $0 }
+        }.prefix(Self.drainLimit).map { mapping in
+            let isTold = knowledge.pref64s.entries.contains { $0.prefix == mapping.pref64 }
+            return Mapping(ipv4: mapping.ipv4, ipv6: mapping.ipv6, pref64: isTold ? mapping.pref64 : current.pref64)
+        }
     }
 
     /// Whether a CLAT address is neither the host's own nor another station's.
