@@ -137,4 +137,14 @@ struct SelectionTests {
         try world.pass(.seconds(60))
         #expect(mappings().count == 2 && world.uplink(2)?.reason.state == .on)
     }
+
+    @Test("a /96 whose bits 64 to 71 are not zero is taken, and the log says that they should be")
+    func reservedOctet() throws {
+        let world = try started(prefix1 + "26 02 07 08 20010db8 00640000 01000000")
+        #expect(
+            world.choices == [
+                "PREF64 2001:db8:64:0:100::/96 (whose bits 64 to 71 should be zero) from router fe80::1"
+            ])
+        #expect(world.uplink(2)?.reason.state == .on)
+    }
 }

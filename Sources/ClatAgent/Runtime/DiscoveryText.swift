@@ -28,7 +28,9 @@ extension Choice {
         guard let new else {
             return "no PREF64 any more: \(old.map { "\($0.source.text) tells \($0.prefix) no longer" } ?? "")"
         }
-        let told = "PREF64 \(new.prefix) from \(new.source.text)"
+        // RFC 6052 section 2.2; a /96 works all the same.
+        let octet = new.prefix.prefix.address.low >> 56 == 0 ? "" : " (whose bits 64 to 71 should be zero)"
+        let told = "PREF64 \(new.prefix)\(octet) from \(new.source.text)"
         guard let old else { return told }
         let why =
             switch cause {
