@@ -31,6 +31,13 @@ struct DoctorCommand: ParsableCommand {
 
     @OptionGroup var runtime: RuntimeOptions
 
+    func validate() throws {
+        guard let address = target?.address, !address.isCheckable else { return }
+        throw ValidationError(
+            "No echo request may go to \(address): it is no host's, or one of ipv4only.arpa (RFC 7050 section 3.1); name another one."
+        )
+    }
+
     struct Target: ExpressibleByArgument {
         let address: IPv4Address
         init?(argument: String) {

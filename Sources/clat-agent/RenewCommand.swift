@@ -4,7 +4,7 @@ import ClatAgent
 struct RenewCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "renew",
-        abstract: "Ask the routers of an interface anew, and try again at once what failed.",
+        abstract: "Ask the routers and resolvers of an interface anew, and try again at once what failed.",
         discussion: """
             For hooks of network managers, and for the impatient. Harmless where no agent runs: --quiet makes that no error.
 
@@ -17,7 +17,11 @@ struct RenewCommand: ParsableCommand {
     @Flag(name: .long, help: "Say nothing, and end well, where no agent runs or it knows no such interface.")
     var quiet = false
 
-    @Option(name: .long, help: "First tell the agent of a resolver of the interface; may be given several times.")
+    @Option(
+        name: .long,
+        help:
+            "First tell the agent of a resolver of the interface, or none to take back those told; may be given several times."
+    )
     var resolver: [String] = []
 
     @OptionGroup var runtime: RuntimeOptions

@@ -11,7 +11,7 @@ func ethernet(_ index: Int, name: String? = nil, running: Bool = true) -> Uplink
     Uplink(
         index: index, name: name ?? "eth\(index)", medium: .ethernet, kind: "", isUp: true, isRunning: running,
         mtu: 1500,
-        hardwareAddress: HardwareAddress(bytes: [2, 0, 0, 0, 0, UInt8(index)]), master: nil)
+        hardwareAddress: HardwareAddress(bytes: [2, 0, 0, 0, 0, UInt8(truncatingIfNeeded: index)]), master: nil)
 }
 
 @Suite("The agent's decisions")

@@ -131,6 +131,15 @@ struct ConfigurationTests {
             ("interfaces = [\"a/b\"]", "f.toml:1: interfaces:"), ("interfaces = [\"\"]", "f.toml:1: interfaces:"),
             ("interfaces = [\"a-name-of-16-oct\"]", "f.toml:1: interfaces:"),
             ("pref64 = \"64:ff9b::/95\"", "f.toml:1: pref64: \"64:ff9b::/95\" is not allowed here; allowed: an IPv6"),
+            (
+                "check-address = \"192.0.0.170\"",
+                "f.toml:1: check-address: \"192.0.0.170\" is not allowed here; allowed: the IPv4 address of a host"
+            ),
+            ("check-address = \"192.0.0.171\"", "f.toml:1: check-address:"),
+            ("check-address = \"0.0.0.1\"", "f.toml:1: check-address:"),
+            ("check-address = \"127.0.0.1\"", "f.toml:1: check-address:"),
+            ("check-address = \"224.0.0.1\"", "f.toml:1: check-address:"),
+            ("check-address = \"255.255.255.255\"", "f.toml:1: check-address:"),
             ("ipv4-address = \"127.0.0.1\"", "f.toml:1: ipv4-address:"),
             ("ipv6-address = \"fe80::1\"", "f.toml:1: ipv6-address:"),
             ("log-level = \"loud\"", "f.toml:1: log-level: \"loud\" is not allowed here; allowed: one of \"debug\""),

@@ -84,6 +84,19 @@ struct PolicyTests {
         #expect(world.uplink(2)?.reason.state == .on)
     }
 
+    @Test("where the operator wants both, resolvers are asked beside native IPv4 too")
+    func coexistByDNS() throws {
+        var world = World(try configuration("native-ipv4 = \"coexist\""))
+        let told = try #require(PREF64("2001:db8:64::/96"))
+        world.resolve = { _ in .prefixes([told], lifetime: 600) }
+        try world.happen(.link(ethernet(2)))
+        try world.happen(.address(HostAddress(index: 2, value: .v6(IPv6Address(high: 0x2001_0db8_0001_0000, low: 9)))))
+        try world.happen(.route(DefaultRoute(isIPv6: false, index: 2, metric: 100, origin: 16)))
+        let resolver = "19 03 0000 ffffffff 20010db8000100000000000000000053"
+        try world.happen(.advertisement(try parse(header + prefix1 + resolver), uplink: 2))
+        #expect(world.uplink(2)?.reason == .running(told))
+    }
+
     @Test(
         "where there is no higher metric, two CLATs have the two highest",
         arguments: [("metric = 4294967295", nil), ("", 4_294_967_295 as Int?)])

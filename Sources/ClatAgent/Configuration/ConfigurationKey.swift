@@ -47,7 +47,7 @@ enum ConfigurationKey: String, CaseIterable {
         case .name: #"an interface name or a pattern, such as "wlan*""#
         case .nativeIPv4: "one of " + Self.list(LinkPolicy.NativeIPv4.allCases.map(\.rawValue))
         case .pref64: #"an IPv6 prefix of length 32, 40, 48, 56, 64 or 96, such as "64:ff9b::/96""#
-        case .checkAddress: #"an IPv4 address such as "192.0.2.1""#
+        case .checkAddress: #"the IPv4 address of a host, such as "192.0.2.1", but not of ipv4only.arpa (RFC 7050)"#
         case .ipv4Address: #""auto", or an IPv4 address such as "192.0.0.1""#
         case .ipv6Address: #""stable", "random", or an IPv6 address of the network"#
         case .mtu: "a whole number from 1280 to 65535"

@@ -101,9 +101,7 @@ public struct UplinkMachine: Hashable, Sendable {
         if let obstacle = Self.obstacle(to: uplink, world) { return .failure(Off(obstacle)) }
         guard let uplink else { return .failure(Off(.gone)) }
         if let device = world.host.otherCLAT(on: uplink.index) { return .failure(Off(.otherCLAT(device: device))) }
-        if world.policy.nativeIPv4 == .standDown, world.host.hasNativeIPv4(on: uplink.index) {
-            return .failure(Off(.nativeIPv4))
-        }
+        if givesWay(on: uplink.index, world) { return .failure(Off(.nativeIPv4)) }
         if knowledge.isSilent { return .failure(Off(.noAdvertisement)) }
         let present = target?.translator.mappings ?? []
         guard let entry = entry ?? lostEntry(world, now: now) else {
@@ -144,6 +142,11 @@ public struct UplinkMachine: Hashable, Sendable {
                     self.entry == nil
                         ? nil : IPv4Route(metric: chooseMetric(uplink, world), mtu: mtu - 20, source: current.ipv4)
                 }))
+    }
+
+    /// Whether native IPv4 is there, and wins.
+    private func givesWay(on index: Int, _ world: Surroundings) -> Bool {
+        world.policy.nativeIPv4 == .standDown && world.host.hasNativeIPv4(on: index)
     }
 
     /// How long IPv4 waits for resolvers to tell a PREF64 where routers have ceased to.
@@ -191,14 +194,19 @@ public struct UplinkMachine: Hashable, Sendable {
         return Mapping(ipv4: ipv4, ipv6: ipv6, pref64: pref64)
     }
 
-    /// The mappings that were in service and whose addresses are still valid, newest first.
+    /// The mappings that were in service and whose addresses are still valid, newest first; with the present PREF64 where
+    /// nobody tells theirs any more.
     private func draining(besides current: Mapping, _ world: Surroundings) -> [Mapping] {
         let serving = standing.translator?.mappings ?? []
         return (target?.translator.mappings ?? []).filter { mapping in
-            mapping.ipv6 != current.ipv6 && mapping.ipv4 != current.ipv4 && serving.contains(mapping)
+            mapping.ipv6 != current.ipv6 && mapping.ipv4 != current.ipv4
+                && serving.contains { $0.ipv6 == mapping.ipv6 && $0.ipv4 == mapping.ipv4 }
                 && isOurs(mapping.ipv6, world) && isFree(mapping.ipv4, world)
                 && knowledge.prefixes.contains { $0.prefix.contains(mapping.ipv6) }
-        }.prefix(Self.drainLimit).map { $0 }
+        }.prefix(Self.drainLimit).map { mapping in
+            let isTold = knowledge.pref64s.entries.contains { $0.prefix == mapping.pref64 }
+            return Mapping(ipv4: mapping.ipv4, ipv6: mapping.ipv6, pref64: isTold ? mapping.pref64 : current.pref64)
+        }
     }
 
     /// Whether a CLAT address is neither the host's own nor another station's.
@@ -372,8 +380,9 @@ public struct UplinkMachine: Hashable, Sendable {
 
     /// Why a choice holds no longer.
     func cause(against old: Choice?) -> Choice.Cause {
-        guard let old, knowledge.pref64s.entries.contains(where: { Choice($0) == old }) else { return .gone }
-        return knowledge.pref64s.isSuspect(old.prefix) ? .dead : .better
+        let pref64s = knowledge.pref64s
+        guard let old, let entry = pref64s.entries.first(where: { Choice($0) == old }) else { return .gone }
+        return pref64s.isSuspect(old.prefix) ? .dead : pref64s.isRouted(entry) ? .better : .unrouted
     }
 
     /// The host may be on another network than before, or another one may have taken this one's place: routers and resolvers
@@ -405,7 +414,7 @@ public struct UplinkMachine: Hashable, Sendable {
         let isWanted =
             world.policy.usesDNS && Self.obstacle(to: uplink, world) == nil && !knowledge.isSilent
             && knowledge.needsDNS(now: now)
-            && uplink.map { !world.host.hasNativeIPv4(on: $0.index) && world.host.canSend(from: $0.index) } ?? false
+            && uplink.map { !givesWay(on: $0.index, world) && world.host.canSend(from: $0.index) } ?? false
         return (knowledge.dns.questions(isWanted: isWanted, now: now), knowledge.dns.takeSearch(now: now))
     }
 
@@ -413,8 +422,8 @@ public struct UplinkMachine: Hashable, Sendable {
     static let suspicion: Duration = .seconds(600)
 
     /// Takes in what came of an echo request. Where all tries fail another prefix is tried, if there is one.
-    mutating func absorb(_ outcome: PathWatch.Echo, now: BootInstant) {
-        guard path.absorb(outcome, now: now), case .running(let prefix) = reason else { return }
+    mutating func absorb(_ outcome: PathWatch.Echo, through prefix: PREF64, now: BootInstant) {
+        guard path.absorb(outcome, through: prefix, now: now) else { return }
         knowledge.pref64s.suspect(prefix, until: now + Self.suspicion)
     }
 
@@ -438,8 +447,8 @@ public struct UplinkMachine: Hashable, Sendable {
             path.follow(nil, echoes: false, now: now)
         }
         var actions: [Action] = path.takeSample(now: now) ? [.sample(uplink: index)] : []
-        if let address = world.policy.checkAddress, path.takeEcho(now: now) {
-            actions.append(.echo(address, uplink: index))
+        if let address = world.policy.checkAddress, case .running(let prefix) = reason, path.takeEcho(now: now) {
+            actions.append(.echo(address, through: prefix, uplink: index))
         }
         return actions
     }

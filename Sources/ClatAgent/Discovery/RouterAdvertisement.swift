@@ -47,7 +47,7 @@ public struct RouterAdvertisement: Hashable, Sendable {
     public var router: IPv6Address
     /// Seconds for which this is a default router; 0: it is none.
     public var routerLifetime: Int
-    /// Among default routers.
+    /// Among default routers; medium where it is none (RFC 4191 section 2.2).
     public var preference: Preference
     /// Its Ethernet address, from the Source Link-Layer Address option (RFC 4861 section 4.6.1).
     public var hardwareAddress: HardwareAddress?
@@ -132,9 +132,9 @@ extension RouterAdvertisement {
         router = source
         routerLifetime = Int(message.big16(6))
         preference =
-            switch message[5] >> 3 & 3 {
-            case 1: .high
-            case 3: .low
+            switch (routerLifetime, message[5] >> 3 & 3) {
+            case (1..., 1): .high
+            case (1..., 3): .low
             default: .medium
             }
 

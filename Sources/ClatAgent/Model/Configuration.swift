@@ -107,3 +107,17 @@ public struct LinkPolicy: Hashable, Sendable {
         if case .fixed(let address) = ipv6Address { address } else { nil }
     }
 }
+
+extension IPv4Address {
+    /// The only addresses of ipv4only.arpa (RFC 7050 section 8.2).
+    static let wellKnown = [IPv4Address(192, 0, 0, 170), IPv4Address(192, 0, 0, 171)]
+
+    /// Of a host: neither of 0.0.0.0/8 or 127.0.0.0/8, nor multicast, nor reserved.
+    var isHost: Bool {
+        let first = rawValue >> 24
+        return first != 0 && first != 127 && first < 224
+    }
+
+    /// Whether echo requests may go there through the NAT64: to any host but the well-known addresses (RFC 7050 section 3.1).
+    public var isCheckable: Bool { isHost && !Self.wellKnown.contains(self) }
+}

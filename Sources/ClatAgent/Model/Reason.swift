@@ -36,7 +36,7 @@ public enum Reason: Hashable, Sendable {
     case noPREF64
     /// Nor does any resolver know one.
     case noPREF64InDNS
-    /// Nor does any resolver answer.
+    /// Nor does any resolver give an answer that can be used.
     case resolversSilent
     /// A PREF64, but no prefix to make an address of.
     case noUsablePrefix
@@ -112,8 +112,8 @@ public enum Reason: Hashable, Sendable {
             "IPv4 is off because this network has no NAT64: no router announces a prefix (PREF64), and no resolver knows one "
                 + "(ipv4only.arpa); ask the network's operator"
         case .resolversSilent:
-            "IPv4 is off because no router on this link announces a NAT64 prefix (PREF64) and no resolver of the link answers; "
-                + "ask the network's operator"
+            "IPv4 is off because no router on this link announces a NAT64 prefix (PREF64) and no resolver of the link gives an "
+                + "answer that can be used; ask the network's operator"
         case .noUsablePrefix:
             "IPv4 is off because no router announces a /64 for address autoconfiguration, so the CLAT can have no address"
         case .noRouter: "IPv4 is off because no router on this link offers a default route towards the NAT64"

@@ -354,14 +354,10 @@ public final class Agent {
                 counters["tcp-\(way)", default: 0] + counters["udp-\(way)", default: 0]
             }
             queue.append(.traffic(outbound: sum("out"), inbound: sum("in"), uplink: index))
-        case .echo(let address, let index):
+        case .echo(let address, let prefix, let index):
             guard let device = machine.hostDevice(of: index) else { break }
-            do throws(SystemError) {
-                try echoes.ask(address, by: device, for: index) { [unowned self] outcome in
-                    take(.echoed(outcome, uplink: index))
-                }
-            } catch {
-                queue.append(.echoed(.refused("\(error)"), uplink: index))
+            echoes.ask(address, by: device, for: index) { [unowned self] outcome in
+                take(.echoed(outcome, through: prefix, uplink: index))
             }
         case .findResolvers(let index):
             let (servers, source) = SystemResolvers.find(index)

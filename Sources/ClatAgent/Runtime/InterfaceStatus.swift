@@ -14,14 +14,15 @@ extension InterfaceStatus {
         let refresh: BootInstant? =
             switch entry?.source {
             case .router: machine.knowledge.nextRefresh
-            case .resolver: machine.knowledge.dns.nextDeadline
+            case .resolver(let address):
+                machine.knowledge.dns.resolvers.first { $0.address == address && machine.knowledge.dns.isWanted }?.due
             case .configuration, nil: nil
             }
         let address = mapping?.ipv6 ?? machine.standing.addresses.keys.min()
         let problems = machine.refused.map { ($0.key.rawValue, $0.value) }
         self.init(
             interface: uplink.name, state: machine.reason.state,
-            reason: ReasonStatus(code: machine.reason.code, sentence: machine.reason.sentence),
+            reason: ReasonStatus(code: machine.reason.code, sentence: machine.sentence),
             sinceSeconds: -seconds(until: machine.since), ipv6OnlyCapable: machine.isIPv6OnlyCapable,
             pref64: (mapping?.pref64 ?? entry?.prefix)?.description,
             pref64Source: entry?.source.word, pref64Router: entry?.router?.description,

@@ -126,7 +126,10 @@ private final class Query {
         guard status == ARES_SUCCESS else { return give(status) }
         ares_set_socket_configure_callback(
             channel, { socket, _, context in Query.from(context)?.bind(socket) ?? -1 }, me)
-        status = ares_set_servers_ports_csv(channel, "[\(question.server)]:53")
+        let server = "[\(question.server)]:53"
+        // From c-ares 1.24 on a link-local server without a zone is left out without a word; before, none could be named.
+        status = ares_set_servers_ports_csv(channel, server + (question.server.isLinkLocal ? "%\(uplink)" : ""))
+        if status == ARES_EBADSTR { status = ares_set_servers_ports_csv(channel, server) }
         guard status == ARES_SUCCESS else { return give(status) }
         ares_query(
             channel, "ipv4only.arpa", CInt(ns_c_in.rawValue), CInt(ns_t_aaaa.rawValue),
@@ -140,7 +143,7 @@ private final class Query {
         context.map { Unmanaged<Query>.fromOpaque($0).takeUnretainedValue() }
     }
 
-    /// Whatever the routing table says, the question leaves by the uplink; a link-local server needs no zone then.
+    /// Whatever the routing table says, the question leaves by the uplink.
     private func bind(_ socket: CInt) -> CInt {
         var index = CInt(truncatingIfNeeded: uplink)
         return setsockopt(socket, SOL_SOCKET, SO_BINDTOIFINDEX, &index, socklen_t(MemoryLayout<CInt>.size))
@@ -190,6 +193,8 @@ private final class Query {
             switch status {
             case ARES_ETIMEOUT: .noAnswer
             case ARES_ECONNREFUSED: .unreachable
+            // From c-ares 1.28 on it parses answers itself, and keeps what it cannot.
+            case ARES_EBADRESP: .malformed(.unreadable)
             default: .client(String(cString: ares_strerror(status)))
             }
         outcome = .failed(failure)

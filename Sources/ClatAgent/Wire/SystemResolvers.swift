@@ -9,13 +9,13 @@ public enum SystemResolvers {
     }
 
     /// What systemd-networkd or systemd-resolved holds for the interface; else what /etc/resolv.conf holds, which may be of
-    /// any interface.
-    public static func find(_ index: Int) -> (servers: [IPv6Address], source: ResolverSource) {
+    /// any interface. `root` goes before each path.
+    public static func find(_ index: Int, root: String = "") -> (servers: [IPv6Address], source: ResolverSource) {
         for (path, key) in files(index) {
-            let servers = parse(assignments: readText(path), key: key)
+            let servers = parse(assignments: readText(root + path), key: key)
             if !servers.isEmpty { return (servers, .systemd) }
         }
-        return (parse(resolvConf: readText("/etc/resolv.conf")), .resolvConf)
+        return (parse(resolvConf: readText(root + "/etc/resolv.conf")), .resolvConf)
     }
 
     /// The line `KEY=SERVER SERVER ...`, a server being `ADDRESS`, with `%IFACE` and `#NAME` after it where it has them.
