@@ -102,7 +102,7 @@ struct StatusTests {
 
     @Test("metrics are OpenMetrics")
     func metrics() {
-        let text = Metrics.text(of: agent(on, off))
+        let text = Metrics.text(of: agent(on, off), as: .openMetrics)
         for line in [
             "clat_agent_info{version=\"1.2\"} 1", "clat_agent_uptime_seconds 99",
             "clat_state{clat_state=\"on\",interface=\"wlan0\"} 1", "clat_state{clat_state=\"on\",interface=\"eth0\"} 0",
@@ -134,10 +134,26 @@ struct StatusTests {
         }
     }
 
+    @Test("the older format has the same samples, and of types only those it knows")
+    func olderFormat() {
+        func lines(_ format: Metrics.Format, comments: Bool) -> [Substring] {
+            Metrics.text(of: agent(on, off), as: format).split(separator: "\n").filter { $0.hasPrefix("#") == comments }
+        }
+        #expect(lines(.prometheus, comments: false) == lines(.openMetrics, comments: false))
+        let types = lines(.prometheus, comments: true).filter { $0.hasPrefix("# TYPE ") }.map {
+            $0.split(separator: " ")
+        }
+        #expect(Set(types.map(\.[3])) == ["counter", "gauge"])
+        let families = Set(types.map(\.[2]))
+        for sample in lines(.prometheus, comments: false) {
+            #expect(families.contains(sample.prefix { $0 != "{" && $0 != " " }), "\(sample)")
+        }
+    }
+
     @Test("quotes and ends of line in a label are escaped")
     func escaping() {
         var odd = off
         odd.interface = "a\"b\\c\nd"
-        #expect(Metrics.text(of: agent(odd)).contains("interface=\"a\\\"b\\\\c\\nd\""))
+        #expect(Metrics.text(of: agent(odd), as: .openMetrics).contains("interface=\"a\\\"b\\\\c\\nd\""))
     }
 }
