@@ -80,6 +80,20 @@ struct StatusTests {
         #expect(StatusText.short(agent(other)) == "no interface")
     }
 
+    @Test("a bridge on which no router was ever heard is told of only where there is nothing else")
+    func virtualLinks() {
+        var bridge = off
+        (bridge.interface, bridge.linkKind, bridge.reason.code) = ("docker0", "bridge", "no-router-advertisement")
+        #expect(StatusText.short(agent(on, bridge)) == "wlan0 on")
+        var silent = off
+        silent.reason.code = "no-router-advertisement"
+        #expect(StatusText.short(agent(silent, bridge)) == "eth0 off (no-router-advertisement)")
+        #expect(StatusText.short(agent(bridge)) == "docker0 off (no-router-advertisement)")
+        // One that a router serves is an uplink.
+        bridge.advertisements = 1
+        #expect(StatusText.short(agent(on, bridge)) == "wlan0 on, docker0 off (no-router-advertisement)")
+    }
+
     @Test("every reason's sentence fits the width once it is broken")
     func width() {
         for reason in [

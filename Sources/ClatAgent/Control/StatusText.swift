@@ -9,12 +9,9 @@ public enum StatusText {
         return status.interfaces.flatMap { lines(of: $0, coloured: coloured) }
     }
 
-    /// One line for all: `wlan0 on, eth0 off (no-carrier)`; interfaces that are not to be served are left out.
+    /// One line for all: `wlan0 on, eth0 off (no-carrier)`; see ``AgentStatus/principal`` for what is left out.
     public static func short(_ status: AgentStatus) -> String {
-        let words = status.interfaces.filter {
-            !["not-selected", "unsuitable-link", "enslaved"].contains($0.reason.code)
-        }
-        .map { entry in
+        let words = status.principal.map { entry in
             entry.state == .on
                 ? "\(entry.interface) on" : "\(entry.interface) \(entry.state.rawValue) (\(entry.reason.code))"
         }
