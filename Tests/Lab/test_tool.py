@@ -308,12 +308,18 @@ def test_disable_and_enable(lab):
     running.wait_for("on")
     assert command(lab, running, "enable", "eth9").returncode == 2
 
+    # For good, so also in a runtime directory that a boot has emptied.
     command(lab, running, "disable", "eth0", "--lasting", check=True)
     running.stop()
     running = lab.agent(*arguments)
     assert running.wait_for("off")["reason"]["code"] == "disabled"
-    command(lab, running, "enable", "eth0", "--lasting", check=True)
+    # Until the next boot, though it is off for good.
+    command(lab, running, "enable", "eth0", check=True)
     running.wait_for("on")
+    running.stop()
+    running = lab.agent(*arguments, again=running)
+    running.wait_for("on")
+    command(lab, running, "enable", "eth0", "--lasting", check=True)
     running.stop()
     running = lab.agent(*arguments)
     running.wait_for("on")

@@ -84,7 +84,9 @@ public final class Agent {
             try RuntimeDirectory.prepare(options.runtimeDirectory)
             let (secret, problem) = Secret.load(directory: options.stateDirectory)
             var configuration = options.configuration
-            configuration.disabled = DisabledInterfaces(directory: options.stateDirectory).read()
+            configuration.disabled =
+                DisabledInterfaces(directory: options.runtimeDirectory).read()
+                ?? DisabledInterfaces(directory: options.stateDirectory).read() ?? []
             machine = AgentMachine(
                 configuration: configuration, secret: secret, ephemeralSecret: Secret.fresh())
             if let problem {
