@@ -67,8 +67,23 @@ public struct ControlClient {
         let _: Varlink.None = try call(method, Varlink.Switch(interface: interface, lasting: lasting))
     }
 
-    /// The network namespace of an interface's CLAT, to be entered by setns(2).
+    /// The network namespace of an interface's CLAT, to be entered by setns(2). It lives for as long as anybody has it or is in it,
+    /// with or without the agent.
     public func openNamespace(_ interface: String) throws(Failure) -> OwnedDescriptor {
+        let watched = try watchNamespace(interface)
+        return watched.namespace
+    }
+
+    /// A namespace, and the connection over which it came: one that can be read from means that the agent has ended.
+    public struct WatchedNamespace: ~Copyable {
+        /// To be entered.
+        public let namespace: OwnedDescriptor
+        /// To be polled.
+        public let agent: OwnedDescriptor
+    }
+
+    /// The same for those who are to leave it when the agent ends.
+    public func watchNamespace(_ interface: String) throws(Failure) -> WatchedNamespace {
         var connection = try connect(limit: 5)
         try send(
             ControlInterface.openNamespace, Varlink.OneInterface(interface: interface), more: nil, over: connection)
@@ -76,7 +91,7 @@ public struct ControlClient {
         guard let descriptor = connection.takeDescriptor() else {
             throw .protocolViolation("it came without a descriptor")
         }
-        return descriptor
+        return WatchedNamespace(namespace: descriptor, agent: connection.idle())
     }
 
     /// Makes the agent run its program anew, and waits until that answers; its status then.
