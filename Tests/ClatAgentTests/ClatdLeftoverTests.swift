@@ -144,7 +144,8 @@ struct ClatdLeftoverTests {
 
     @Test("clatd.conf tells other names and numbers, but for the tables every host has")
     func names() throws {
-        let names = ClatdLeftover.Names(configuration: "clat-dev=v4\nroute-table = 0x10\nclat-v4-addr=10.1.2.3 # x\n")
+        let names = ClatdLeftover.Names(
+            configuration: "clat-dev=v4\nroute-table = 0x10\n # clat-dev=x\nclat-v4-addr=10.1.2.3 \n")
         #expect(names.device == "v4" && names.table.rawValue == 16 && names.address == IPv4Address(10, 1, 2, 3))
         for table in ["254", "255", "0", "nonsense"] {
             #expect(ClatdLeftover.Names(configuration: "route-table=\(table)").table == Self.table)

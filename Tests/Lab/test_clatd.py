@@ -210,7 +210,9 @@ def test_its_configuration_becomes_ours_and_is_obeyed(lab):
     old.write_text(f"""
         # as clatd takes it
         plat-dev=eth0
-        plat-prefix = {lab.site.pref64} ; the NAT64
+        ; the NAT64
+        plat-prefix = {lab.site.pref64}
+        not a key at all
         clat-v4-addr=192.0.0.3
         v4-defaultroute-metric=77
         v4-defaultroute-mtu=1400
@@ -218,6 +220,7 @@ def test_its_configuration_becomes_ours_and_is_obeyed(lab):
         nonsense=1
     """)
     said = lab.laptop.run([agent.binary(), "import-clatd", old], check=True).stdout
+    assert "# not a key at all: clatd 2.1.0 ignores such a line" in said
     assert "# cmd-tayga=/usr/sbin/tayga: no TAYGA" in said and "# nonsense=1: clatd 2.1.0 has no such key" in said
     new.write_text(said)
     lab.laptop.run([agent.binary(), "config", "check", new], check=True)

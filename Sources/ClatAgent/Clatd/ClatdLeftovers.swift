@@ -81,6 +81,7 @@ extension ClatdLeftover {
         /// Those of a clatd.conf; the text is empty where there is none.
         init(configuration text: String = "") {
             for (key, value) in ClatdFile.values(text) {
+                guard let value else { continue }
                 switch key {
                 case "clat-dev": device = value
                 case "clat-v4-addr": address = IPv4Address(value) ?? address
