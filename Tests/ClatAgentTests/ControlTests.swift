@@ -371,13 +371,33 @@ struct TextTests {
             .unsuitable(.other, kind: "wireguard"),
             .enslaved,
             .down, .noCarrier, .noAdvertisement, .noPREF64, .noPREF64InDNS, .resolversSilent,
-            .noUsablePrefix, .noRouter, .nativeIPv4, .addressesTaken,
-            .duplicateAddress(tries: 3), .failed(.addAddress, "x"), .gone, .stopping,
+            .noUsablePrefix, .noRouter, .suspended, .pref64Lost, .nativeIPv4, .otherCLAT(device: "clat"),
+            .addressesTaken, .duplicateAddress(tries: 3), .failed(.addAddress, "x"), .gone, .stopping,
         ]
-        #expect(Set(reasons.map(\.code)).count == reasons.count)
+        #expect(reasons.count == Reason.Code.allCases.count)
+        #expect(Set(reasons.map(\.code)) == Set(Reason.Code.allCases.map(\.rawValue)))
         for reason in reasons {
             #expect(reason.sentence.contains("IPv4"))
             #expect(!reason.sentence.contains("\n") && !reason.sentence.hasSuffix("."))
         }
+    }
+
+    @Test("the schema and the manual know every code, and no other")
+    func codes() throws {
+        let root = #filePath.split(separator: "/").dropLast(3).map { "/" + $0 }.joined()
+        func words(_ path: String, from start: String, to end: String, _ pattern: Regex<(Substring, Substring)>)
+            -> [String]
+        {
+            let text = readText("\(root)/\(path)")
+            guard let begin = text.firstRange(of: start), let stop = text[begin.upperBound...].firstRange(of: end)
+            else {
+                return []
+            }
+            return text[begin.upperBound..<stop.lowerBound].matches(of: pattern).map { String($0.output.1) }
+        }
+        let codes = Reason.Code.allCases.map(\.rawValue).sorted()
+        #expect(words("docs/status.schema.json", from: "\"code\": {", to: "]", /"([a-z0-9-]+)"(?!:)/).sorted() == codes)
+        #expect(
+            words("docs/man/clat-agent.8", from: ".Sh REASONS", to: ".Sh ", /\.It Li ([a-z0-9-]+)/).sorted() == codes)
     }
 }
