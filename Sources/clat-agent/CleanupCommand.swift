@@ -58,7 +58,11 @@ struct CleanupCommand: ParsableCommand {
             printError("clat-agent: \(item.sentence): \(problem)")
             failed = true
         }
-        if failed { throw ExitCode(71) }
+        if failed {
+            printError(
+                "clat-agent: the rest is undone; try again, and what fails again then undo by hand, or reboot")
+            throw ExitCode(71)
+        }
         print("All of it is undone.")
     }
 

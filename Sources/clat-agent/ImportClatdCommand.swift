@@ -21,7 +21,7 @@ struct ImportClatdCommand: ParsableCommand {
         do throws(SystemError) {
             print(ClatdImport.toml(String(decoding: try readFile(file), as: UTF8.self)), terminator: "")
         } catch {
-            printError("clat-agent: \(error)")
+            printError("clat-agent: \(error); name clatd's file: clat-agent import-clatd FILE")
             throw ExitCode(66)
         }
     }

@@ -41,7 +41,8 @@ public struct ClatdCleanup {
             switch self {
             case .isRunning(let process):
                 "a clatd is running (process \(process)) and undoes all of this when it ends: systemctl disable --now clatd"
-            case .netlink(let text): text
+            case .netlink(let text):
+                "the kernel does not say what is there: \(text); try again on the host itself, not in a container"
             }
         }
     }

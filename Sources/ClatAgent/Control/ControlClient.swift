@@ -21,7 +21,7 @@ public struct ControlClient {
             switch self {
             case .notRunning(let path):
                 "no clat-agent is running here (nobody listens at \(path)); start one with: clat-agent run"
-            case .system(let error): "cannot talk to the clat-agent: \(error)"
+            case .system(let error): Self.sentence(error)
             case .refused(ControlInterface.unknownInterface, let parameters):
                 "the agent knows no interface \(parameters["interface"] ?? ""); see: clat-agent status"
             case .unknownInterface(let name, let known):
@@ -37,7 +37,19 @@ public struct ControlClient {
             case .refused(ControlInterface.notReexecuted, let parameters):
                 "the agent could not begin anew, and goes on as it was: \(parameters["cause"] ?? "")"
             case .refused(let error, _): "the clat-agent refuses: \(error)"
-            case .protocolViolation(let text): "the clat-agent's answer cannot be read: \(text)"
+            case .protocolViolation(let text):
+                "the clat-agent's answer cannot be read: \(text); is it of another version? start it anew"
+            }
+        }
+
+        private static func sentence(_ error: SystemError) -> String {
+            switch error.code {
+            case ECONNRESET, EPIPE: "the clat-agent has ended, or begun anew; see: clat-agent status"
+            case EAGAIN:
+                "a clat-agent is there, and does not answer in time; see what it does (journalctl -u clat-agent), or start it anew"
+            case EACCES, EPERM: "cannot talk to the clat-agent: \(error); try again with sudo"
+            case ENAMETOOLONG: "cannot talk to the clat-agent: \(error); name a shorter --runtime-dir"
+            default: "cannot talk to the clat-agent: \(error); start it anew: systemctl restart clat-agent"
             }
         }
     }

@@ -95,7 +95,7 @@ public enum StatusText {
     }
 
     /// Broken at blanks; lines after the first begin with `indent` blanks.
-    static func wrapped(_ text: String, indent: Int) -> [String] {
+    public static func wrapped(_ text: String, indent: Int) -> [String] {
         var lines: [String] = []
         var line = String(text.prefix { $0 == " " })
         // Runs of blanks, which align, stay in the first line.
