@@ -54,7 +54,7 @@ struct StatusTests {
                               something long; eBPF on clsact, TUN with single packets)
                 sent          1 packet, 84 B
                 received      1234 packets, 5.6 MB
-                dropped       igmp 4
+                dropped       igmp 4: IGMP has no translation.
                 also          reassembled 2
                 RAs refused   own 2
             eth0: IPv4 is off because no router on this link announces a NAT64 prefix

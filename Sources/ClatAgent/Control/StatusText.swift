@@ -53,7 +53,7 @@ public enum StatusText {
                 add("counted", "for \(duration(counted)), since the agent was started anew")
             }
         }
-        add("dropped", list(status.counters.filter { $0.key.hasPrefix("drop-") }) { String($0.dropFirst(5)) })
+        for words in status.drops { add("dropped", words) }
         add("also", list(status.counters.filter { !isTraffic($0.key) }) { $0.replacing("-", with: " ") })
         add("RAs refused", list(status.refusedAdvertisements.mapValues(UInt64.init)) { $0 })
         for resolver in status.resolvers {

@@ -1,3 +1,5 @@
+import ClatTranslator
+
 /// What `clat-agent status` shows, as plain values; the JSON of `--json` is made of this.
 public struct AgentStatus: Codable, Sendable, Equatable {
     /// The agent's version.
@@ -86,6 +88,14 @@ public struct InterfaceStatus: Codable, Sendable, Equatable {
 
     /// Whether IPv4 works there, be it by something else than our CLAT.
     var hasIPv4: Bool { state == .on || ["native-ipv4", "other-clat"].contains(reason.code) }
+
+    /// What was dropped, and what the word for it means: `igmp 4: IGMP has no translation.`
+    var drops: [String] {
+        DropReason.allCases.compactMap { reason in
+            guard let count = counters["drop-\(reason.code)"], count > 0 else { return nil }
+            return "\(reason.code) \(count): \(reason.sentence)"
+        }
+    }
 
     fileprivate var isUnheardVirtual: Bool {
         linkKind != nil && advertisements == 0
