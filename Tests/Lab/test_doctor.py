@@ -328,6 +328,19 @@ def test_a_black_hole_for_large_packets(served):
     lab.site.set_mtu(1500)
 
 
+def test_a_path_that_narrows_at_every_hop(served):
+    lab, running = served
+    links = ((lab.site.router.namespace, "core", 1480), (lab.site.core, "nat64", 1460), (lab.site.nat64, "nat64", 1440),
+             (lab.site.nat64, "wan", 1400))
+    for place, link, mtu in links:
+        place.ip(f"link set {link} mtu {mtu}")
+    faults, _, status = doctor(lab, running)
+    assert status == 0 and "a smaller size four times, and 1400 octets is the last" in faults["MTU"]["evidence"]
+    assert "set mtu = 1420 in config.toml" in faults["MTU"]["remedy"]
+    for place, link, _ in links:
+        place.ip(f"link set {link} mtu 1500")
+
+
 def test_resolvers_that_do_not_answer_and_prefixes_that_differ(served):
     lab, running = served
     router = lab.site.router

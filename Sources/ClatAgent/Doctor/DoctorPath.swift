@@ -101,6 +101,10 @@ extension Doctor {
                 return
             }
         }
+        tell(
+            .notice(
+                "MTU", "the path has named a smaller size four times, and \(size) octets is the last",
+                remedy: "set mtu = \(max(1280, size + 20)) in config.toml, so that programs need not find that out"))
     }
 
     private static func twice(_ echo: inout Echo, _ target: IPv4Address, _ size: Int) -> Echo.Outcome {
