@@ -21,10 +21,11 @@ struct CaptureCommand: ParsableCommand {
             73 the file cannot be written; 74 the CLAT has gone, or the agent.
             """)
 
-    @Argument(help: "The interface.")
+    @Argument(help: "The interface.", completion: .interface)
     var interface: String
 
-    @Option(name: [.short, .long], help: "The file; else standard output, unless that is a terminal.")
+    @Option(
+        name: [.short, .long], help: "The file; else standard output, unless that is a terminal.", completion: .file())
     var output: String?
 
     @Option(name: .long, help: "End after that many packets.")

@@ -26,7 +26,9 @@ struct CleanupCommand: ParsableCommand {
     @Flag(name: .long, help: "Leave the forwarding sysctls as they are, as something else on this host needs them.")
     var keepForwarding = false
 
-    @Option(name: .long, help: "clatd's configuration file, for the names it used; that it is absent is no error.")
+    @Option(
+        name: .long, help: "clatd's configuration file, for the names it used; that it is absent is no error.",
+        completion: .file())
     var config = ClatdCleanup.standardConfiguration
 
     func validate() throws {

@@ -19,7 +19,7 @@ struct ExecCommand: ParsableCommand {
             none.
             """)
 
-    @Argument(help: "The interface.")
+    @Argument(help: "The interface.", completion: .interface)
     var interface: String
 
     @Argument(parsing: .postTerminator, help: "The command and its arguments, after --.")

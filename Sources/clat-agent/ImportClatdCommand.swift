@@ -14,7 +14,7 @@ struct ImportClatdCommand: ParsableCommand {
             Exit status: 0 done; 66 the file cannot be read.
             """)
 
-    @Argument(help: "The file.")
+    @Argument(help: "The file.", completion: .file())
     var file = ClatdCleanup.standardConfiguration
 
     func run() throws {

@@ -16,7 +16,7 @@ struct MetricsCommand: ParsableCommand {
             Exit status: 0 done; 2 no agent answers; 73 the file cannot be written.
             """)
 
-    @Option(name: .long, help: "The file to write instead of standard output.")
+    @Option(name: .long, help: "The file to write instead of standard output.", completion: .file())
     var textfile: String?
 
     @OptionGroup var runtime: RuntimeOptions

@@ -16,7 +16,7 @@ struct MonitorCommand: ParsableCommand {
             Exit status: 0 the reader of the output has gone; 2 no agent answers, it ended, or it knows no such interface.
             """)
 
-    @Argument(help: "Only this interface.")
+    @Argument(help: "Only this interface.", completion: .interface)
     var interface: String?
 
     @Flag(name: .long, help: "Each event as one line of JSON.")

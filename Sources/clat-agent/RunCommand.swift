@@ -17,15 +17,19 @@ struct RunCommand: ParsableCommand {
             configuration file cannot be used.
             """)
 
-    @Option(name: .long, help: "Serve only this interface; may be given several times. Default: every suitable one.")
+    @Option(
+        name: .long, help: "Serve only this interface; may be given several times. Default: every suitable one.",
+        completion: .interface)
     var interface: [String] = []
 
-    @Option(name: .long, help: "The configuration file; that the standard one is absent is no error.")
+    @Option(
+        name: .long, help: "The configuration file; that the standard one is absent is no error.",
+        completion: .file())
     var config: String?
 
     @OptionGroup var runtime: RuntimeOptions
 
-    @Option(name: .long, help: "Where the key of the CLAT addresses is kept.")
+    @Option(name: .long, help: "Where the key of the CLAT addresses is kept.", completion: .directory)
     var stateDir = "/var/lib/clat-agent"
 
     @Flag(inversion: .prefixedNo, help: "Use the CLAT address while duplicate address detection runs (RFC 4429).")

@@ -15,7 +15,7 @@ struct StatusCommand: ParsableCommand {
             no such interface. With --watch it waits for one.
             """)
 
-    @Argument(help: "Only this interface.")
+    @Argument(help: "Only this interface.", completion: .interface)
     var interface: String?
 
     @Flag(help: "How to say it.")

@@ -37,7 +37,7 @@ struct DisableCommand: ParsableCommand {
 }
 
 struct SwitchOptions: ParsableArguments {
-    @Argument(help: "The interface.")
+    @Argument(help: "The interface.", completion: .interface)
     var interface: String
 
     @Flag(name: .long, help: "Beyond the next boot, until told otherwise.")

@@ -101,11 +101,9 @@ public enum Metrics {
 
         func text(_ format: Format) -> String {
             let sample = name + (type == "counter" ? "_total" : type == "info" ? "_info" : "")
-            let (family, kind) =
-                switch format {
-                case .openMetrics: (name, type)
-                case .prometheus: (sample, type == "counter" ? type : "gauge")
-                }
+            let isOpen = format == .openMetrics
+            let family = isOpen ? name : sample
+            let kind = isOpen || type == "counter" ? type : "gauge"
             return "# TYPE \(family) \(kind)\n# HELP \(family) \(help)\n"
                 + samples.map { $0.text(sample) }.sorted().joined()
         }

@@ -113,7 +113,10 @@ public struct Doctor {
         } else {
             tell(.broken(name, entry.reason.sentence, remedy: Self.remedy(entry.reason.code, name: name)))
         }
-        if ["down", "no-carrier", "disabled", "interface-gone", "native-ipv4", "other-clat"].contains(entry.reason.code) { return }
+        if ["down", "no-carrier", "disabled", "interface-gone", "native-ipv4", "other-clat"].contains(entry.reason.code)
+        {
+            return
+        }
         examineForwarding(name)
         let router = examineDiscovery(entry)
         guard entry.state == .on else { return }
