@@ -48,12 +48,13 @@ public func writeAll(
 }
 
 /// Replaces the whole content of a file in one go: readers see the old or the new, whatever happens meanwhile. A new file
-/// beside it is renamed over it.
+/// beside it is renamed over it. It has that mode whatever the umask.
 public func replaceFile(_ path: String, with octets: [UInt8], mode: UInt32 = 0o644) throws(SystemError) {
     let temporary = "\(path).\(getpid()).new"
     do throws(SystemError) {
         let file = try OwnedDescriptor(opening: temporary, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, mode: mode)
         let fd = file.rawValue
+        try retrying("chmod \(temporary)") { fchmod(fd, mode) }
         try writeAll(octets, to: fd, "write \(temporary)")
         try retrying("fsync \(temporary)") { fsync(fd) }
         try retrying("rename \(temporary)") { rename(temporary, path) }

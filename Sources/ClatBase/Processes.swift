@@ -6,7 +6,7 @@ public enum Processes {
     public struct Process: Hashable, Sendable {
         /// Its id.
         public var number: Int
-        /// At most 15 octets.
+        /// At most 15 octets; of one in Perl, its script's.
         public var name: String
     }
 
@@ -31,8 +31,16 @@ public enum Processes {
         let ours = namespace(of: "self")
         return entries(ofDirectory: "/proc").compactMap { entry in
             guard let number = Int(entry), namespace(of: entry) == ours else { return nil }
-            return Process(number: number, name: String(readText("/proc/\(entry)/comm").prefix { $0 != "\n" }))
+            let name = String(readText("/proc/\(entry)/comm").prefix { $0 != "\n" })
+            let interpreted = name.hasPrefix("perl") ? script(in: readText("/proc/\(entry)/cmdline")) : nil
+            return Process(number: number, name: interpreted ?? name)
         }
+    }
+
+    /// The name of the script that an interpreter runs: the first argument that is no option. Arguments end with an octet 0.
+    public static func script(in commandLine: String) -> String? {
+        commandLine.split(separator: "\0").dropFirst().first { !$0.hasPrefix("-") }?.split(separator: "/").last.map(
+            String.init)
     }
 
     private static func namespace(of process: String) -> String? {

@@ -77,6 +77,11 @@ extension NetlinkSocket {
         try perform("delete link \(index)", .deleteLink(index))
     }
 
+    /// Removes a link of another namespace, which has that id here (IFLA_TARGET_NETNSID).
+    public mutating func deleteLink(named name: String, inNamespace id: Int32) throws(NetlinkError) {
+        try perform("delete link \(name) of the namespace \(id)", .deleteLink(named: name, inNamespace: id))
+    }
+
     /// Sets a link up or down.
     public mutating func setLink(_ index: UInt32, up: Bool) throws(NetlinkError) {
         try perform("set link \(index) \(up ? "up" : "down")", .setLink(index, up: up))
@@ -194,6 +199,13 @@ extension Request {
 
     static func deleteLink(_ index: UInt32) -> Request {
         Request(link: RTM_DELLINK, index: index)
+    }
+
+    static func deleteLink(named name: String, inNamespace id: Int32) -> Request {
+        var request = Request(link: RTM_DELLINK)
+        request.put(IFLA_TARGET_NETNSID, id)
+        request.put(IFLA_IFNAME, text: name)
+        return request
     }
 
     static func setLink(_ index: UInt32, up: Bool) -> Request {

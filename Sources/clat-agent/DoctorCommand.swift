@@ -16,13 +16,15 @@ struct DoctorCommand: ParsableCommand {
             Exit status: 0 nothing is broken; 1 something is.
             """)
 
-    @Argument(help: "Only this interface.")
+    @Argument(help: "Only this interface.", completion: .interface)
     var interface: String?
 
     @Option(name: .long, help: "An IPv4 address that answers echo requests, to ask it through the NAT64.")
     var target: Target?
 
-    @Option(name: .long, help: "The configuration file; that the standard one is absent is no error.")
+    @Option(
+        name: .long, help: "The configuration file; that the standard one is absent is no error.",
+        completion: .file())
     var config = ConfigurationFile.standard
 
     @Flag(

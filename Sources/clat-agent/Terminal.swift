@@ -20,7 +20,7 @@ func showProgress(_ text: String) {
 }
 
 /// Runs `body` with a client of the agent; a failure becomes a sentence on standard error and exit status 2.
-func talk<Value>(
+func talk<Value: ~Copyable>(
     to runtime: RuntimeOptions, _ body: (ControlClient) throws(ControlClient.Failure) -> Value
 ) throws -> Value {
     do throws(ControlClient.Failure) {

@@ -1,5 +1,6 @@
 """The commands and the control socket, against a running agent."""
 
+import http.client
 import json
 import os
 import re
@@ -243,19 +244,52 @@ def test_status_for_people_bars_and_scripts(served):
     assert drawing.endswith(b"\033[J\n") and all(line.endswith(b"\033[K") for line in drawing.split(b"\n")[:-2]), drawing
 
 
-def test_metrics_go_to_prometheus(served):
+@pytest.fixture(scope="session")
+def node_exporter():
+    """Debian's node_exporter; it is kept in a folder that git does not see."""
+    home = agent.REPOSITORY / ".build-node-exporter"
+    program = home / "usr/bin/prometheus-node-exporter"
+    if not program.exists():
+        home.mkdir(exist_ok=True)
+        steps = "apt-get -qq download prometheus-node-exporter && dpkg -x prometheus-node-exporter_*.deb ."
+        if subprocess.run(["sh", "-c", steps], cwd=home, capture_output=True, check=False).returncode:
+            shutil.rmtree(home)
+            pytest.skip("no node_exporter: Debian's packages cannot be reached")
+    return program
+
+
+def test_metrics_go_to_prometheus(served, node_exporter):
     lab, running = served
     lab.laptop.run(["ping", "-c3", "-i0.2", lab.SERVER], check=True)
     file = lab.directory / "metrics" / "clat.prom"
-    assert command(lab, running, "metrics", "--textfile", file).returncode == 73
+    refused = command(lab, running, "metrics", "--textfile", file)
+    assert refused.returncode == 73
+    assert refused.stderr.startswith(f"clat-agent: {file} cannot be written: No such file or directory; name a file in")
     file.parent.mkdir()
-    command(lab, running, "metrics", "--textfile", file, check=True)
+    # As root's cron may have it.
+    words = [agent.binary(), "metrics", "--runtime-dir", running.runtime_directory, "--textfile", file]
+    lab.laptop.run(["sh", "-c", 'umask 077 && exec "$@"', "sh", *words], check=True)
     assert [entry.name for entry in file.parent.iterdir()] == ["clat.prom"]
-    lines = file.read_text().splitlines()
-    assert lines[-1] == "# EOF"
-    packets = {line.split()[0]: int(line.split()[1]) for line in lines if line.startswith("clat_packets_total")}
-    assert packets['clat_packets_total{direction="out",interface="eth0"}'] >= 3
-    assert packets['clat_packets_total{direction="in",interface="eth0"}'] >= 3
+    assert file.stat().st_mode & 0o777 == 0o644, "node_exporter is another user"
+    assert command(lab, running, "metrics", check=True).stdout.endswith("\n# EOF\n")
+    collector = [node_exporter, "--collector.disable-defaults", "--collector.textfile",
+                 f"--collector.textfile.directory={file.parent}", "--web.listen-address=127.0.0.1:9100"]
+    with lab.laptop.popen(collector, stderr=subprocess.DEVNULL) as exporter:
+        def scrape():
+            with lab.laptop.entered():
+                connection = http.client.HTTPConnection("127.0.0.1", 9100, timeout=10)
+                try:
+                    connection.request("GET", "/metrics")
+                    return connection.getresponse().read().decode()
+                except ConnectionRefusedError:
+                    return None
+        lines = namespace.wait_until(scrape, what="node_exporter").splitlines()
+        exporter.terminate()
+    assert "node_textfile_scrape_error 0" in lines
+    values = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    assert values['clat_state{clat_state="on",interface="eth0"}'] == "1"
+    for direction in ("out", "in"):
+        assert float(values[f'clat_packets_total{{direction="{direction}",interface="eth0"}}']) >= 3
 
 
 def test_disable_and_enable(lab):
@@ -274,12 +308,18 @@ def test_disable_and_enable(lab):
     running.wait_for("on")
     assert command(lab, running, "enable", "eth9").returncode == 2
 
+    # For good, so also in a runtime directory that a boot has emptied.
     command(lab, running, "disable", "eth0", "--lasting", check=True)
     running.stop()
     running = lab.agent(*arguments)
     assert running.wait_for("off")["reason"]["code"] == "disabled"
-    command(lab, running, "enable", "eth0", "--lasting", check=True)
+    # Until the next boot, though it is off for good.
+    command(lab, running, "enable", "eth0", check=True)
     running.wait_for("on")
+    running.stop()
+    running = lab.agent(*arguments, again=running)
+    running.wait_for("on")
+    command(lab, running, "enable", "eth0", "--lasting", check=True)
     running.stop()
     running = lab.agent(*arguments)
     running.wait_for("on")

@@ -30,6 +30,9 @@ struct ControlConnection: ~Copyable {
     /// The descriptor that came with a reply, once.
     mutating func takeDescriptor() -> OwnedDescriptor? { descriptor.take() }
 
+    /// Nothing more is sent or received; that it can be read then means that the agent has ended.
+    consuming func idle() -> OwnedDescriptor { socket }
+
     /// The next reply, without its final octet 0.
     mutating func receive() throws(SystemError) -> [UInt8] {
         let fd = socket.rawValue

@@ -113,6 +113,12 @@ enum ControlInterface {
         ServiceInterface.name: text(PackageResources.org_varlink_service_varlink),
     ]
 
+    /// What `Renew` is called with.
+    struct Renewal: Codable, Sendable {
+        var interface: String
+        var resolvers: [String]?
+    }
+
     /// What `SetResolvers` is called with.
     struct Resolvers: Codable, Sendable {
         var interface: String

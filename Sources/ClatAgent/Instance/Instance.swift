@@ -287,6 +287,7 @@ final class Instance {
 
     private func createHostLink(_ name: String, mtu: Int) throws -> Int {
         let place = try here()
+        try removeLeftover(name)
         let link = try Self.needing("veth") { () throws(NetlinkError) in
             try host.netlink.createVeth(name, peer: Self.hostPeerName, in: place.namespace, mtu: mtu)
         }
@@ -300,6 +301,24 @@ final class Instance {
         try host.netlink.setLink(link.index, up: true)
         try host.netlink.replaceNeighbour(Neighbour(.v6(Self.gateway), at: peer.hardwareAddress, on: link.index))
         return Int(link.index)
+    }
+
+    /// Where somebody is still in the namespace of an agent that was killed, its links are there, and the one on the uplink has the
+    /// address that is ours. They are known by the gateway.
+    private func removeLeftover(_ name: String) throws {
+        guard let link = try host.netlink.link(named: name) else { return }
+        let gateways = try host.netlink.neighbours(.ipv6, on: link.index).map(\.address)
+        guard link.kind == "veth", let namespace = link.linkNamespace, gateways.contains(.v6(Self.gateway)) else {
+            throw Failure(
+                description:
+                    "\(name) is there already, and not the agent's; rename it, or delete it: ip link delete \(name)")
+        }
+        do throws(NetlinkError) {
+            try host.netlink.deleteLink(named: Self.uplinkLinkName, inNamespace: namespace)
+        } catch {
+            guard error.code == ENODEV else { throw error }
+        }
+        try host.netlink.deleteLink(link.index)
     }
 
     private func setHostLinkMTU(_ mtu: Int) throws {

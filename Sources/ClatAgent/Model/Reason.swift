@@ -61,32 +61,56 @@ public enum Reason: Hashable, Sendable {
     /// The agent is stopping.
     case stopping
 
+    /// The words for programs; none is changed or goes.
+    enum Code: String, CaseIterable {
+        case running, starting, disabled, enslaved, down, stopping
+        case notSelected = "not-selected"
+        case unsuitable = "unsuitable-link"
+        case noCarrier = "no-carrier"
+        case noAdvertisement = "no-router-advertisement"
+        case noPREF64 = "no-pref64"
+        case noPREF64InDNS = "no-pref64-in-dns"
+        case resolversSilent = "resolvers-silent"
+        case noUsablePrefix = "no-usable-prefix"
+        case noRouter = "no-router"
+        case suspended = "suspended-no-router"
+        case pref64Lost = "suspended-no-pref64"
+        case nativeIPv4 = "native-ipv4"
+        case otherCLAT = "other-clat"
+        case addressesTaken = "ipv4-addresses-taken"
+        case duplicateAddress = "address-duplicate"
+        case failed = "step-failed"
+        case gone = "interface-gone"
+    }
+
     /// Stable, for programs.
-    public var code: String {
+    public var code: String { word.rawValue }
+
+    private var word: Code {
         switch self {
-        case .running: "running"
-        case .starting: "starting"
-        case .notSelected: "not-selected"
-        case .disabled: "disabled"
-        case .unsuitable: "unsuitable-link"
-        case .enslaved: "enslaved"
-        case .down: "down"
-        case .noCarrier: "no-carrier"
-        case .noAdvertisement: "no-router-advertisement"
-        case .noPREF64: "no-pref64"
-        case .noPREF64InDNS: "no-pref64-in-dns"
-        case .resolversSilent: "resolvers-silent"
-        case .noUsablePrefix: "no-usable-prefix"
-        case .noRouter: "no-router"
-        case .suspended: "suspended-no-router"
-        case .pref64Lost: "suspended-no-pref64"
-        case .nativeIPv4: "native-ipv4"
-        case .otherCLAT: "other-clat"
-        case .addressesTaken: "ipv4-addresses-taken"
-        case .duplicateAddress: "address-duplicate"
-        case .failed: "step-failed"
-        case .gone: "interface-gone"
-        case .stopping: "stopping"
+        case .running: .running
+        case .starting: .starting
+        case .notSelected: .notSelected
+        case .disabled: .disabled
+        case .unsuitable: .unsuitable
+        case .enslaved: .enslaved
+        case .down: .down
+        case .noCarrier: .noCarrier
+        case .noAdvertisement: .noAdvertisement
+        case .noPREF64: .noPREF64
+        case .noPREF64InDNS: .noPREF64InDNS
+        case .resolversSilent: .resolversSilent
+        case .noUsablePrefix: .noUsablePrefix
+        case .noRouter: .noRouter
+        case .suspended: .suspended
+        case .pref64Lost: .pref64Lost
+        case .nativeIPv4: .nativeIPv4
+        case .otherCLAT: .otherCLAT
+        case .addressesTaken: .addressesTaken
+        case .duplicateAddress: .duplicateAddress
+        case .failed: .failed
+        case .gone: .gone
+        case .stopping: .stopping
         }
     }
 

@@ -1,4 +1,4 @@
-import ClatBase
+public import ClatBase
 
 /// Where a resolver of a link was learnt; it goes first that stands first.
 public enum ResolverSource: String, Hashable, Sendable, Codable, CaseIterable {
@@ -15,7 +15,7 @@ public enum ResolverSource: String, Hashable, Sendable, Codable, CaseIterable {
 extension IPv6Address {
     /// A resolver as files and hooks write it: `ADDRESS`, `ADDRESS%IFACE` or `ADDRESS#NAME`; nil where it has no IPv6 address, or is
     /// a stub on the loopback interface.
-    init?(resolver word: some StringProtocol) {
+    public init?(resolver word: some StringProtocol) {
         self.init(String(word.prefix { $0 != "%" && $0 != "#" }))
         if isLoopback { return nil }
     }

@@ -81,10 +81,14 @@ public final class Agent {
             resolvers = try DNSClient()
             echoes = EchoRunner(reactor: reactor)
             sleep = try ResumeWatch()
-            try RuntimeDirectory.prepare(options.runtimeDirectory)
+            do throws(SystemError) { try RuntimeDirectory.prepare(options.runtimeDirectory) } catch {
+                throw RunFailure.runtimeDirectory(error)
+            }
             let (secret, problem) = Secret.load(directory: options.stateDirectory)
             var configuration = options.configuration
-            configuration.disabled = DisabledInterfaces(directory: options.stateDirectory).read()
+            configuration.disabled =
+                DisabledInterfaces(directory: options.runtimeDirectory).read()
+                ?? DisabledInterfaces(directory: options.stateDirectory).read() ?? []
             machine = AgentMachine(
                 configuration: configuration, secret: secret, ephemeralSecret: Secret.fresh())
             if let problem {
@@ -138,7 +142,7 @@ public final class Agent {
             return try ControlService(
                 reactor: reactor, path: RuntimeDirectory.socketPath(options.runtimeDirectory), target: self)
         } catch {
-            throw error.code == EADDRINUSE ? .directoryTaken(options.runtimeDirectory) : .system(error)
+            throw error.code == EADDRINUSE ? .directoryTaken(options.runtimeDirectory) : .runtimeDirectory(error)
         }
     }
 

@@ -29,6 +29,10 @@ extension Agent: ControlTarget {
 
     func knows(_ interface: String) -> Bool { index(of: interface) != nil }
 
+    func canSwitch(_ interface: String) -> Bool {
+        knows(interface) || machine.configuration.disabled.contains(interface)
+    }
+
     private func index(of interface: String) -> Int? {
         machine.uplinks.first { $0.value.uplink?.name == interface }?.key
     }
@@ -42,11 +46,14 @@ extension Agent: ControlTarget {
         if enabled { new.disabled.remove(interface) } else { new.disabled.insert(interface) }
         log.log(.notice, interface, "\(enabled ? "enabled" : "disabled") by order\(lasting ? ", lasting" : "")")
         configure(new)
-        guard lasting else { return }
-        let kept = DisabledInterfaces(directory: options.stateDirectory)
-        var names = kept.read()
-        if enabled { names.remove(interface) } else { names.insert(interface) }
-        try kept.write(names)
+        let forGood = DisabledInterfaces(directory: options.stateDirectory)
+        var names = forGood.read() ?? []
+        if lasting {
+            if enabled { names.remove(interface) } else { names.insert(interface) }
+            try forGood.write(names)
+        }
+        let untilBoot = DisabledInterfaces(directory: options.runtimeDirectory)
+        if names == new.disabled { untilBoot.remove() } else { try untilBoot.write(new.disabled) }
     }
 
     /// Reads the configuration anew; where it cannot be used, all stays as it is.

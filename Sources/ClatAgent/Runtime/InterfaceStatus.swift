@@ -24,6 +24,7 @@ extension InterfaceStatus {
             interface: uplink.name, state: machine.reason.state,
             reason: ReasonStatus(code: machine.reason.code, sentence: machine.sentence),
             sinceSeconds: -seconds(until: machine.since), ipv6OnlyCapable: machine.isIPv6OnlyCapable,
+            linkKind: uplink.kind.isEmpty ? nil : uplink.kind,
             pref64: (mapping?.pref64 ?? entry?.prefix)?.description,
             pref64Source: entry?.source.word, pref64Router: entry?.router?.description,
             pref64Resolver: entry?.resolver?.description,

@@ -11,6 +11,8 @@ public enum RunFailure: Error, Hashable, Sendable, CustomStringConvertible {
     case kernelLacks(String, remedy: String)
     /// The kernel has it, and the process may not use it.
     case forbidden(String, remedy: String)
+    /// The control socket cannot be made there.
+    case runtimeDirectory(SystemError)
     /// The system refused something that should work.
     case system(SystemError)
     /// Another agent serves this network namespace.
@@ -28,6 +30,7 @@ public enum RunFailure: Error, Hashable, Sendable, CustomStringConvertible {
         case .noSuchInterface: 66
         case .kernelLacks: 69
         case .system: 71
+        case .runtimeDirectory: 73
         case .alreadyRunning, .nameTaken, .directoryTaken: 75
         case .missingCapabilities, .forbidden: 77
         case .configuration: 78
@@ -43,6 +46,8 @@ public enum RunFailure: Error, Hashable, Sendable, CustomStringConvertible {
                 + (present.isEmpty ? "there is none at all" : "there are: \(present.joined(separator: ", "))")
         case .kernelLacks(let what, let remedy): "this kernel has no \(what); \(remedy)"
         case .forbidden(let what, let remedy): "the process may not use \(what); \(remedy)"
+        case .runtimeDirectory(let error):
+            "the control socket cannot be made: \(error); name a directory that can be written to with --runtime-dir"
         case .system(let error): "\(error); this is unexpected, please report it"
         case .alreadyRunning(let pid):
             "a clat-agent (process \(pid)) already serves this network namespace; stop it first, or ask it: clat-agent status"
