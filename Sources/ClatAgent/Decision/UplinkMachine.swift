@@ -20,7 +20,7 @@ public struct UplinkMachine: Hashable, Sendable {
     public internal(set) var reason = Reason.down
     /// Since when.
     public internal(set) var since: BootInstant
-    /// See ``Reason/isIPv6OnlyCapable``.
+    /// See ``Reason/isIPv6OnlyCapable``; kept where that is nil.
     public private(set) var isIPv6OnlyCapable = true
     /// Advertisements that were used.
     public internal(set) var advertisements = 0
@@ -40,7 +40,7 @@ public struct UplinkMachine: Hashable, Sendable {
     private var addressIsFixed = false
     /// Failures in a row.
     var failures = 0
-    /// The last one.
+    /// The last one, since IPv4 last worked.
     var failure: Reason?
     /// Nothing is tried before.
     var retryAt: BootInstant?
@@ -267,15 +267,31 @@ public struct UplinkMachine: Hashable, Sendable {
         } else {
             set(.starting(next?.name ?? inFlight?.name ?? (waiting ? .addAddress : .setIPv4Route)), now: now)
         }
+        isIPv6OnlyCapable = isIPv6OnlyCapable(for: reason, world, now: now) ?? isIPv6OnlyCapable
         inFlight = inFlight ?? next
         return next
     }
 
     private mutating func set(_ new: Reason, now: BootInstant) {
-        if new != reason {
-            if new.state != reason.state { since = now }
-            reason = new
-            isIPv6OnlyCapable = new.isIPv6OnlyCapable ?? isIPv6OnlyCapable
+        guard new != reason else { return }
+        if new.state != reason.state { since = now }
+        reason = new
+        if case .running = new { failure = nil }
+    }
+
+    /// See ``Reason/isIPv6OnlyCapable``. Beside native IPv4 it is as it would be without; and where this host cannot make the
+    /// CLAT's link, as on Wi-Fi without ipvlan, another network does not change that.
+    private func isIPv6OnlyCapable(for reason: Reason, _ world: Surroundings, now: BootInstant) -> Bool? {
+        switch (reason, failure) {
+        case (.nativeIPv4, _):
+            var world = world
+            world.policy.nativeIPv4 = .coexist
+            guard case .failure(let off) = decide(world, now: now) else { return failure == nil ? true : nil }
+            return isIPv6OnlyCapable(for: off.reason, world, now: now)
+        case (.down, .failed(.createUplinkLink, _)), (.noCarrier, .failed(.createUplinkLink, _)),
+            (.noAdvertisement, .failed(.createUplinkLink, _)):
+            return false
+        default: return reason.isIPv6OnlyCapable
         }
     }
 

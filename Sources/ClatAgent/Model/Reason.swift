@@ -160,12 +160,12 @@ public enum Reason: Hashable, Sendable {
         }
     }
 
-    /// Whether a DHCPv4 client may ask there to do without IPv4 (option 108, RFC 8925 section 3): a CLAT carries it, or would
-    /// do so as soon as native IPv4 were not there, or nothing is known against it. nil is as before.
+    /// Whether a DHCPv4 client may ask there to do without IPv4 (option 108, RFC 8925 section 3): a CLAT carries it, or
+    /// nothing is known against it. nil is what the reason alone does not tell.
     var isIPv6OnlyCapable: Bool? {
         switch self {
-        case .running, .suspended, .pref64Lost, .nativeIPv4, .down, .noCarrier, .noAdvertisement: true
-        case .starting, .noPREF64: nil
+        case .running, .suspended, .pref64Lost, .down, .noCarrier, .noAdvertisement: true
+        case .starting, .noPREF64, .nativeIPv4: nil
         case .notSelected, .disabled, .unsuitable, .enslaved, .noPREF64InDNS, .resolversSilent, .noUsablePrefix,
             .noRouter,
             .otherCLAT, .addressesTaken, .duplicateAddress, .failed, .gone, .stopping:
