@@ -24,7 +24,7 @@ public enum Reason: Hashable, Sendable {
     case disabled
     /// The kind of link cannot carry a CLAT.
     case unsuitable(Uplink.Medium, kind: String)
-    /// A port of a bridge or bond: the bridge is the uplink.
+    /// A port of a bridge or bond, which is the uplink; or in a VRF.
     case enslaved
     /// Administratively down.
     case down
@@ -125,7 +125,9 @@ public enum Reason: Hashable, Sendable {
         case .unsuitable(let medium, let kind):
             "IPv4 is off because a \(kind.isEmpty ? medium.rawValue : kind) link has no Ethernet neighbours, which a CLAT "
                 + "address needs"
-        case .enslaved: "IPv4 is off because this is a port of a bridge or bond; the CLAT belongs on the bridge or bond"
+        case .enslaved:
+            "IPv4 is off because this interface is part of another one; the CLAT belongs on the bridge or bond, and within a VRF "
+                + "there is none"
         case .down: "IPv4 is off because the interface is down; bring it up"
         case .noCarrier: "IPv4 is off because the link has no carrier; plug in the cable or join the Wi-Fi network"
         case .noAdvertisement:
