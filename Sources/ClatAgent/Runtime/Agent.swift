@@ -347,7 +347,10 @@ public final class Agent {
                 }
             log.log(level, name(index), event: .state, code: reason.code, reason.sentence)
         case .solicit(let index):
-            do throws(SystemError) { try routers.solicit(uplink: index) } catch {
+            do throws(SystemError) {
+                try routers.solicit(uplink: index)
+                log.log(.debug, name(index), "the routers are asked")
+            } catch {
                 log.log(.debug, name(index), "\(error)")
             }
             queue.append(.solicited(uplink: index, jitter: .random(in: -0.1...0.1)))

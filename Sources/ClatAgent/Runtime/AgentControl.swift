@@ -17,6 +17,7 @@ extension Agent: ControlTarget {
 
     func renew(_ interface: String) -> Bool {
         guard let index = index(of: interface) else { return false }
+        log.log(.debug, interface, "was told to ask its routers anew")
         take(.renew(uplink: index))
         return true
     }
