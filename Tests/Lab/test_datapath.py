@@ -1,10 +1,14 @@
 """Which way packets take, and what it costs while there are none."""
 
+import socket
+import threading
 
 import pytest
 
-from lab import Lab
-from namespace import in_user_namespace
+import network
+import servers
+from lab import DATAPATHS, Lab
+from namespace import PATIENCE, in_user_namespace
 
 pytestmark = pytest.mark.agent
 BPF = pytest.mark.skipif(in_user_namespace(), reason="needs eBPF")
@@ -23,3 +27,65 @@ def test_without_a_count_of_processors_there_is_no_ebpf(lab):
     assert "count the possible processors: No such file or directory" in entry["datapath"]["detail"]
     assert "1 received" in lab.laptop.run(["ping", "-n", "-c1", "-W5", Lab.SERVER]).stdout
     assert agent.stop() == 0
+
+
+# MARK: tunnels
+
+
+def transfer(source, sink, address, data):
+    """TCP; what has come of it."""
+    received = bytearray()
+    with sink.socket(socket.AF_INET, socket.SOCK_STREAM) as listener, source.socket(
+            socket.AF_INET, socket.SOCK_STREAM) as client:
+        for end in (listener, client):
+            end.settimeout(20 * PATIENCE)
+        listener.bind((address, 1000))
+        listener.listen()
+        client.connect((address, 1000))
+        connection = listener.accept()[0]
+        connection.settimeout(20 * PATIENCE)
+
+        def receive():
+            while part := connection.recv(1 << 18):
+                received.extend(part)
+
+        receiver = threading.Thread(target=receive)
+        receiver.start()
+        client.sendall(data)
+        client.shutdown(socket.SHUT_WR)
+        receiver.join()
+        connection.close()
+    return bytes(received)
+
+
+@pytest.mark.parametrize("tx", ["on", "off"])
+@pytest.mark.parametrize("datapath", DATAPATHS)
+def test_tcp_crosses_in_a_tunnel_of_udp(datapath, tx):
+    """VXLAN with a checksum outside, to a native IPv6 server. The inner checksum is open, and `tx` says whether ever anybody
+    finishes it; under a /64 the outer one changes."""
+    with Lab(pref64=network.PREF64_BY_LENGTH[64]) as lab:
+        agent = lab.agent(datapath=datapath)
+        entry = agent.wait_for("on")
+        router, far = lab.site.router.namespace, "198.51.100.77"
+        far_ipv6 = network.synthesise(lab.site.pref64, far)
+        router.ip(f"addr add {far_ipv6}/128 dev lo nodad")
+        # Wrong checksums show where somebody looks at them.
+        lab.laptop.run(["ethtool", "-K", "clat-eth0", "rx", "off"], check=True)
+        lab.laptop.run(["ethtool", "-K", "eth0", "tx", tx], check=True)
+        router.run(["ethtool", "-K", "lan", "rx", "off", "tx", tx], check=True)
+        ends = {lab.laptop: ("10.46.4.1", entry["ipv4Address"], far), router: ("10.46.4.2", far_ipv6, entry["ipv6Address"])}
+        for namespace, (inner, local, remote) in ends.items():
+            checksum = "udpcsum" if namespace is lab.laptop else "noudp6zerocsumtx"
+            made = namespace.run(
+                ["ip", "link", "add", "tunnel", "type", "vxlan", "id", "464", "local", local, "remote", remote,
+                 "dstport", "4789", checksum])
+            if made.returncode != 0:
+                pytest.skip(f"no VXLAN: {made.stderr.strip()}")
+            namespace.ip(f"""
+                link set tunnel mtu 1380 addrgenmode none up
+                addr add {inner}/24 dev tunnel
+            """)
+        data = b"".join(servers.content(2_000_000))
+        assert transfer(lab.laptop, router, "10.46.4.2", data) == data
+        assert transfer(router, lab.laptop, "10.46.4.1", data) == data
+        assert agent.stop() == 0

@@ -296,6 +296,7 @@ final class Instance {
             throw Failure(description: "the kernel made no peer")
         }
         hostLinkPeer = peer
+        try leaveTunnelsToStack(link.index)
         try place.netlink.setAddressGenerationMode(.none, ofLink: peer.index)
         try place.netlink.setLink(peer.index, up: true)
         try host.netlink.setLink(link.index, up: true)
@@ -319,6 +320,18 @@ final class Instance {
             guard error.code == ENODEV else { throw error }
         }
         try host.netlink.deleteLink(link.index)
+    }
+
+    /// A veth takes super-packets of TCP within a UDP tunnel whole. No program can tell such from one of UDP, and when it
+    /// becomes IPv6 the kernel takes the tunnel's TCP for its own. So the host's stack cuts them before they come here. Not
+    /// before Linux 5.6, where it cannot be told so by netlink.
+    private func leaveTunnelsToStack(_ link: UInt32) throws(NetlinkError) {
+        do throws(NetlinkError) {
+            try LinkFeatures.switchOff(
+                ["tx-udp_tnl-segmentation", "tx-udp_tnl-csum-segmentation"], ofLink: link)
+        } catch {
+            guard error.code == ENOENT else { throw error }
+        }
     }
 
     private func setHostLinkMTU(_ mtu: Int) throws {
