@@ -1,5 +1,6 @@
 """Which way packets take, and what it costs while there are none."""
 
+import shutil
 import socket
 import threading
 
@@ -7,8 +8,9 @@ import pytest
 
 import network
 import servers
+from faults import Faulty
 from lab import DATAPATHS, Lab
-from namespace import PATIENCE, in_user_namespace
+from namespace import PATIENCE, in_user_namespace, wait_until
 
 pytestmark = pytest.mark.agent
 BPF = pytest.mark.skipif(in_user_namespace(), reason="needs eBPF")
@@ -27,6 +29,17 @@ def test_without_a_count_of_processors_there_is_no_ebpf(lab):
     assert "count the possible processors: No such file or directory" in entry["datapath"]["detail"]
     assert "1 received" in lab.laptop.run(["ping", "-n", "-c1", "-W5", Lab.SERVER]).stdout
     assert agent.stop() == 0
+
+
+@BPF
+@pytest.mark.skipif(not shutil.which("strace"), reason="strace is not here")
+@pytest.mark.parametrize("number", ["4", "9", "12"])
+def test_a_machine_that_is_full_for_a_moment_gets_the_kernel_path_a_moment_later(lab, number):
+    with Faulty(lab, "bpf", "ENOMEM", number) as faulty:
+        wait_until(lambda: faulty.injected, timeout=20, what="the fault")
+        faulty.heal()
+        entry = faulty.agent.wait_for("on", timeout=60)
+        assert entry["datapath"]["kind"] == "kernel" and "on tcx" in entry["datapath"]["detail"], faulty.agent.log
 
 
 # MARK: tunnels
