@@ -5,10 +5,10 @@ import Glibc
 /// Datagrams wait in `DatagramBatch`es, one for each direction, until a frame comes that does not fit in, or until whoever
 /// reads finds nothing more to read and calls `flush()`. So nothing waits longer than it takes to translate a batch, and
 /// within a direction nothing overtakes anything.
-struct TUNSink: PacketSink, ~Copyable {
+package struct TUNSink: PacketSink, ~Copyable {
     private let descriptor: CInt
     /// Frames the kernel would not take since this was last set to zero.
-    var faults: UInt64 = 0
+    package var faults: UInt64 = 0
     /// Whether datagrams wait.
     private(set) var isHolding = false
     private var isBatching: Bool
@@ -18,12 +18,12 @@ struct TUNSink: PacketSink, ~Copyable {
     /// - Parameters:
     ///   - descriptor: where frames are written.
     ///   - batches: make super-packets of UDP, where the kernel knows them.
-    init(descriptor: CInt, batches: Bool) {
+    package init(descriptor: CInt, batches: Bool) {
         self.descriptor = descriptor
         isBatching = batches
     }
 
-    mutating func send(_ frame: RawSpan) {
+    package mutating func send(_ frame: RawSpan) {
         if hold(frame) { return }
         if isHolding {
             flush()
@@ -33,7 +33,7 @@ struct TUNSink: PacketSink, ~Copyable {
     }
 
     /// Sends all that waits.
-    mutating func flush() {
+    package mutating func flush() {
         isHolding = false
         let (forHost, forUplink) = (toHost.count, toUplink.count)
         if forHost > 0 { write(toHost.take(), datagrams: forHost) }
