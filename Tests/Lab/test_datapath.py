@@ -3,10 +3,12 @@
 import shutil
 import socket
 import threading
+import time
 
 import pytest
 
 import network
+import rest
 import servers
 from faults import Faulty
 from lab import DATAPATHS, Lab
@@ -40,6 +42,27 @@ def test_a_machine_that_is_full_for_a_moment_gets_the_kernel_path_a_moment_later
         faulty.heal()
         entry = faulty.agent.wait_for("on", timeout=60)
         assert entry["datapath"]["kind"] == "kernel" and "on tcx" in entry["datapath"]["detail"], faulty.agent.log
+
+
+# MARK: rest
+
+
+@pytest.mark.parametrize("datapath", DATAPATHS)
+def test_an_agent_at_rest_costs_nothing(lab, datapath, figure):
+    """The lab's router has told all for hours. What is due is a look at the counters, for whether answers come back, ever more
+    seldom; and that may wait for the kernel's lock."""
+    agent = lab.agent(datapath=datapath)
+    agent.wait_for("on")
+    # DAD, solicitations, what the stack says of itself.
+    time.sleep(30)
+    idleness = rest.idle({"agent": agent.process}, 10)["agent"]
+    figure(f"ten seconds at rest, {datapath}",
+           f"wake-ups {idleness.wakeups}, {idleness.cpu_milliseconds:.1f} ms, {idleness.resident} KiB")
+    assert idleness.wakeups.pop("clat-packets") == 0
+    assert sum(idleness.wakeups.values()) <= 4, idleness
+    assert idleness.cpu_milliseconds < 5 * PATIENCE
+    assert idleness.resident <= 16384
+    assert agent.stop() == 0
 
 
 # MARK: tunnels
