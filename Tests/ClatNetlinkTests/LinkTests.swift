@@ -187,6 +187,10 @@ struct LinkTests {
         #expect(throws: NetlinkError(operation: "create veth a", code: EEXIST)) {
             _ = try socket.createVeth("a", peer: "c", in: far.namespace, mtu: 1500)
         }
+        #expect(try socket.transmitDrops(ofLink: index) == 0)
+        #expect(throws: NetlinkError(operation: "read the statistics of link 99", code: ENODEV)) {
+            _ = try socket.transmitDrops(ofLink: 99)
+        }
         #expect(try socket.link(named: "absent") == nil)
         #expect(try socket.link(index: 99) == nil)
         #expect(socket.malformed == 0)

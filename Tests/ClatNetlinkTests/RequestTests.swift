@@ -363,6 +363,16 @@ struct RequestTests {
             """)
     }
 
+    @Test("for statistics asks for those of a link alone")
+    func statistics() throws {
+        try expect(
+            .statistics(of: 7),
+            """
+            1c000000 5e00 0500 00000000 00000000          // 28 octets, RTM_GETSTATS, REQUEST|ACK
+            00 00 0000 07000000 01000000                  // if_stats_msg: index 7, IFLA_STATS_LINK_64
+            """)
+    }
+
     @Test("for features names those that are to be off")
     func features() throws {
         try expect(

@@ -1,6 +1,8 @@
 """Which way packets take, and what it costs while there are none."""
 
+import pathlib
 import shutil
+import signal
 import socket
 import threading
 import time
@@ -62,6 +64,37 @@ def test_an_agent_at_rest_costs_nothing(lab, datapath, figure):
     assert sum(idleness.wakeups.values()) <= 4, idleness
     assert idleness.cpu_milliseconds < 5 * PATIENCE
     assert idleness.resident <= 16384
+    assert agent.stop() == 0
+
+
+# MARK: what is lost
+
+
+def test_datagrams_that_find_the_queue_full_are_counted(lab):
+    agent = lab.agent(datapath="routes" if in_user_namespace() else "userspace")
+    agent.wait_for("on")
+    before = agent.interface()["counters"]
+    assert before["queue-overflows"] == 0
+    agent.process.send_signal(signal.SIGSTOP)
+    try:
+        tasks = list(pathlib.Path(f"/proc/{agent.process.pid}/task").glob("*/stat"))
+        wait_until(lambda: all(task.read_text().rpartition(")")[2].split()[0] == "T" for task in tasks), what="a halt")
+        with lab.laptop.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.connect((Lab.SERVER, 9))
+            for _ in range(1200):
+                try:
+                    client.send(b"x")
+                except ConnectionRefusedError:
+                    pass  # nobody listens there, as those learn that came through
+    finally:
+        agent.process.send_signal(signal.SIGCONT)
+
+    def accounted():
+        now = agent.interface()["counters"]
+        return now if now["udp-out"] - before["udp-out"] + now["queue-overflows"] >= 1200 else None
+
+    after = wait_until(accounted, what="all datagrams, sent or lost")
+    assert after["queue-overflows"] >= 100
     assert agent.stop() == 0
 
 

@@ -155,13 +155,15 @@ final class PacketPath: Sendable {
     func pause() { engine.pause() }
     func resume() { engine.resume() }
 
-    /// Takes the programs away even where somebody else holds their links. What is left is a TUN of that index.
-    func detach() -> UInt32 {
+    /// The TUN's interface index.
+    var tunIndex: UInt32 { engine.tunIndex }
+
+    /// Takes the programs away even where somebody else holds their links. What is left is the TUN.
+    func detach() {
         switch way {
         case .programs(let steering): steering.detach()
         case .routes: break
         }
-        return engine.tunIndex
     }
 
     /// The same for a translator between two hops of the stack.
@@ -214,6 +216,10 @@ final class PacketPath: Sendable {
             all["udp-\(name)"] = user.udp + (fast?.udp ?? 0)
             all["icmp-\(name)"] = user.icmp + (fast?.icmp ?? 0)
             all["other-\(name)"] = user.other
+            guard let direction else { return }
+            all["to-translator-\(name)"] = direction.toTranslator
+            all["from-translator-\(name)"] = direction.fromTranslator
+            for (reason, count) in direction.passed where count > 0 { all["passed-\(name)-\(reason.rawValue)"] = count }
         }
         var all = [
             "fragments-made": counts.fragmentsMade, "reassembled": counts.reassembled,

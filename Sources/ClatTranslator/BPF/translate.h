@@ -165,6 +165,20 @@ static __always_inline void count(struct clat_counts *n, enum clat_direction d, 
 	n->octets[d] += length;
 }
 
+/* The packet is lost. */
+static __always_inline int fail(struct clat_counts *n)
+{
+	n->failed++;
+	return TC_ACT_SHOT;
+}
+
+/* The packet is as it came. */
+static __always_inline int pass(struct clat_counts *n, enum clat_direction d, enum clat_reason why)
+{
+	n->passed[d][why]++;
+	return TC_ACT_UNSPEC;
+}
+
 /* Whether an IPv4 address may be on the far side; the translator knows the reasons for the rest. */
 static __always_inline bool is_remote(const struct clat_mapping *m, __u32 a)
 {
@@ -184,24 +198,26 @@ static __always_inline int translate_outbound(struct __sk_buff *skb, const struc
 	struct iphdr ip;
 	__u64 sum;
 
-	if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)) || *(__u8 *)&ip != IP_VERSION_AND_LENGTH)
-		return TC_ACT_UNSPEC;
-	if (bpf_ntohs(ip.tot_len) != skb->len - ETH_HLEN || ip.frag_off & bpf_htons(IP_MF_AND_OFFSET) ||
-	    ip.ttl <= c->hop_decrement || header_checksum(&ip))
-		return TC_ACT_UNSPEC;
+	if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)) || *(__u8 *)&ip != IP_VERSION_AND_LENGTH ||
+	    bpf_ntohs(ip.tot_len) != skb->len - ETH_HLEN || header_checksum(&ip))
+		return pass(n, CLAT_OUTBOUND, CLAT_HEADER);
+	if (ip.frag_off & bpf_htons(IP_MF_AND_OFFSET))
+		return pass(n, CLAT_OUTBOUND, CLAT_FRAGMENT);
+	if (ip.ttl <= c->hop_decrement)
+		return pass(n, CLAT_OUTBOUND, CLAT_HOP_LIMIT);
 	for (__u32 i = 0; i < CLAT_MAPPINGS; i++)
 		if (!m && i < c->mappings_count && c->mappings[i].ipv4 == bpf_ntohl(ip.saddr))
 			m = &c->mappings[i];
 	if (!m || !is_remote(m, bpf_ntohl(ip.daddr)))
-		return TC_ACT_UNSPEC;
+		return pass(n, CLAT_OUTBOUND, CLAT_ADDRESS);
 	length = skb->len - ETH_HLEN - sizeof(ip);
 	if (ip.protocol == IPPROTO_ICMPV6 || !read_transport(skb, ETH_HLEN + sizeof(ip), length, ip.protocol, &t))
-		return TC_ACT_UNSPEC;
+		return pass(n, CLAT_OUTBOUND, CLAT_PROTOCOL);
 	wire = wire_length(skb, sizeof(to), length, &t);
 	if (wire > (skb->gso_size || ip.frag_off & bpf_htons(IP_DF) ? c->ipv6_mtu : c->lowest_ipv6_mtu))
-		return TC_ACT_UNSPEC;
+		return pass(n, CLAT_OUTBOUND, CLAT_SIZE);
 	if (bpf_skb_change_proto(skb, type, 0))
-		return TC_ACT_UNSPEC;
+		return pass(n, CLAT_OUTBOUND, CLAT_MEMORY);
 
 	/* from here on there is no way back */
 	to.version = 6;
@@ -220,10 +236,8 @@ static __always_inline int translate_outbound(struct __sk_buff *skb, const struc
 	pseudo = fold((__u64)ip.saddr + ip.daddr + bpf_htonl(length) + bpf_htonl(IPPROTO_UDP));
 	if (!rewrite_transport(skb, ETH_HLEN + sizeof(to), pseudo, fold(sum), &t) ||
 	    bpf_skb_store_bytes(skb, ETH_HLEN, &to, sizeof(to), BPF_F_RECOMPUTE_CSUM) ||
-	    bpf_skb_store_bytes(skb, offsetof(struct ethhdr, h_proto), &type, sizeof(type), 0)) {
-		n->failed++;
-		return TC_ACT_SHOT;
-	}
+	    bpf_skb_store_bytes(skb, offsetof(struct ethhdr, h_proto), &type, sizeof(type), 0))
+		return fail(n);
 	count(n, CLAT_OUTBOUND, &t, sizeof(to) + length);
 	return bpf_redirect_neigh(c->uplink, NULL, 0, 0);
 }
@@ -240,15 +254,21 @@ static __always_inline int translate_inbound(struct __sk_buff *skb, const struct
 	__u32 wire, pseudo;
 	__u64 sum;
 
-	if (ip->version != 6 || length != skb->len - ETH_HLEN - sizeof(*ip) || ip->hop_limit <= c->hop_decrement ||
-	    !is_remote(m, remote) || ip->nexthdr == IPPROTO_ICMP ||
-	    !read_transport(skb, ETH_HLEN + sizeof(*ip), length, ip->nexthdr, &t))
-		return TC_ACT_UNSPEC;
+	if (ip->version != 6 || length != skb->len - ETH_HLEN - sizeof(*ip))
+		return pass(n, CLAT_INBOUND, CLAT_HEADER);
+	if (ip->nexthdr == IPPROTO_FRAGMENT)
+		return pass(n, CLAT_INBOUND, CLAT_FRAGMENT);
+	if (ip->hop_limit <= c->hop_decrement)
+		return pass(n, CLAT_INBOUND, CLAT_HOP_LIMIT);
+	if (!is_remote(m, remote))
+		return pass(n, CLAT_INBOUND, CLAT_ADDRESS);
+	if (ip->nexthdr == IPPROTO_ICMP || !read_transport(skb, ETH_HLEN + sizeof(*ip), length, ip->nexthdr, &t))
+		return pass(n, CLAT_INBOUND, CLAT_PROTOCOL);
 	wire = wire_length(skb, sizeof(to), length, &t);
 	if (wire > c->ipv4_mtu || sizeof(to) + length > 0xffff)
-		return TC_ACT_UNSPEC;
+		return pass(n, CLAT_INBOUND, CLAT_SIZE);
 	if (bpf_skb_change_proto(skb, type, 0))
-		return TC_ACT_UNSPEC;
+		return pass(n, CLAT_INBOUND, CLAT_MEMORY);
 
 	/* from here on there is no way back */
 	to.version = 4;
@@ -274,10 +294,8 @@ static __always_inline int translate_inbound(struct __sk_buff *skb, const struct
 	link.h_proto = type;
 	if (!rewrite_transport(skb, ETH_HLEN + sizeof(to), pseudo, fold(sum), &t) ||
 	    bpf_skb_store_bytes(skb, ETH_HLEN, &to, sizeof(to), BPF_F_RECOMPUTE_CSUM) ||
-	    bpf_skb_store_bytes(skb, 0, &link, sizeof(link), 0)) {
-		n->failed++;
-		return TC_ACT_SHOT;
-	}
+	    bpf_skb_store_bytes(skb, 0, &link, sizeof(link), 0))
+		return fail(n);
 	count(n, CLAT_INBOUND, &t, sizeof(to) + length);
 	return bpf_redirect(c->host, 0);
 }
