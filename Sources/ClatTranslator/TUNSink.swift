@@ -12,6 +12,8 @@ package struct TUNSink: PacketSink, ~Copyable {
     /// Whether datagrams wait.
     private(set) var isHolding = false
     private var isBatching: Bool
+    /// The kernel has taken a super-packet.
+    private var isKindKnown = false
     private var toHost = DatagramBatch()
     private var toUplink = DatagramBatch()
 
@@ -56,9 +58,12 @@ package struct TUNSink: PacketSink, ~Copyable {
     }
 
     private mutating func write(_ octets: UnsafeRawBufferPointer, datagrams: Int) {
-        guard Glibc.write(descriptor, octets.baseAddress, octets.count) < 0 else { return }
+        guard Glibc.write(descriptor, octets.baseAddress, octets.count) < 0 else {
+            if datagrams > 1 { isKindKnown = true }
+            return
+        }
         faults &+= UInt64(datagrams)
-        // A kernel that takes no such super-packet after all.
-        if datagrams > 1, errno == EINVAL { isBatching = false }
+        // A kernel that takes no such super-packet after all; not one that found fault with this one.
+        if datagrams > 1, errno == EINVAL, !isKindKnown { isBatching = false }
     }
 }

@@ -55,6 +55,27 @@ struct EngineUnitTests {
         }
     }
 
+    @Test("a configuration that comes during a pause does not end it, nor the thread")
+    func pause() throws {
+        try inFreshNamespace {
+            let engine = try TranslatorEngine(try TUNDevice(), configuration: .standard)
+            let counters = engine.counters
+            func refused() -> UInt64 { counters.snapshot().drops.values.reduce(0, +) }
+            try EngineLab.command(["ip", "address", "add", "192.0.2.1/24", "dev", "tun"])
+            engine.pause()
+            engine.update(.standard)
+            #expect(throws: EngineLab.Failure.self) {
+                try EngineLab.command(["ping", "-n", "-c", "1", "-W", "1", "192.0.2.2"])
+            }
+            #expect(engine.end == nil)
+            #expect(refused() == 0, "the packet waits")
+            engine.resume()
+            for _ in 0..<500 where refused() == 0 { usleep(10_000) }
+            #expect(engine.end == nil)
+            #expect(refused() == 1)
+        }
+    }
+
     @Test("where one filter cannot be attached none stays")
     func filters() throws {
         let filters = try inFreshNamespace {
