@@ -15,7 +15,7 @@ LAB_PACKAGES := python3 python3-pytest strace iproute2 iputils-ping ndisc6 trace
 BENCH_PACKAGES := iperf3
 VM_PACKAGES := qemu-system-x86 busybox-static cpio kmod
 
-.PHONY: all deps lab-deps vm-deps build demo check check-vm bench bench-vm dist faults fuzz lint fmt clean install soak uninstall deb
+.PHONY: all deps lab-deps vm-deps build demo check check-vm bench bench-tool bench-vm dist faults fuzz lint fmt clean install soak uninstall deb
 
 all: build
 
@@ -41,6 +41,10 @@ vm-deps: deps
 build: deps
 	$(Q)swift build $(RELEASE) --product clat-agent
 
+# Counts allocations and small datagrams, for the benchmark and its tests.
+bench-tool: deps
+	$(Q)swift build $(RELEASE) --product translator-bench
+
 demo: lab-deps build
 	$(Q)CLAT_AGENT=$(CURDIR)/$(BINARY) $(PYTHON) Tests/Lab/demo.py
 
@@ -53,16 +57,15 @@ check-vm: lab-deps build
 	$(Q)$(MAKE) -s vm-deps || true
 	$(Q)Tests/VM/run
 
-# Ten minutes, on a machine that does nothing else. WRITE=1 writes docs/performance.md; SWEEP=1 compares lengths of the TUN's
-# queue too, which takes as long again.
+# Ten minutes, on a machine that does nothing else. WRITE=1 writes docs/performance.md, if the machine was quiet and there were
+# five rounds, or with FORCE=1; SWEEP=1 compares lengths of the TUN's queue too, which takes as long again.
 ROUNDS ?= 5
 SECONDS ?= 2
 IDLE ?= 60
-bench: lab-deps build
+bench: lab-deps build bench-tool
 	$(call need,$(BENCH_PACKAGES))
-	$(Q)swift build $(RELEASE) --product translator-bench
 	$(Q)CLAT_AGENT=$(CURDIR)/$(BINARY) $(PYTHON) -B Tests/Bench/bench.py --rounds $(ROUNDS) --seconds $(SECONDS) \
-		--idle $(IDLE) $(if $(filter 1,$(WRITE)),--write) $(if $(filter 1,$(SWEEP)),--sweep)
+		--idle $(IDLE) $(if $(filter 1,$(WRITE)),--write) $(if $(filter 1,$(FORCE)),--force) $(if $(filter 1,$(SWEEP)),--sweep)
 
 # Fuzzes each parser for that many seconds, or only TARGET; ends with libFuzzer's figures, and fails where it finds a crash.
 FUZZ_SECONDS := $(if $(filter command line,$(origin SECONDS)),$(SECONDS),60)
@@ -70,9 +73,8 @@ fuzz: deps
 	$(Q)Tests/Fuzz/fuzz.sh $(FUZZ_SECONDS) $(TARGET)
 
 # The same on Debian's kernel in emulation, where Jool can be had; a quarter of an hour.
-bench-vm: lab-deps build
+bench-vm: lab-deps build bench-tool
 	$(call need,$(BENCH_PACKAGES) $(VM_PACKAGES))
-	$(Q)swift build $(RELEASE) --product translator-bench
 	$(Q)Tests/VM/bench --rounds $(ROUNDS) --seconds $(SECONDS) --idle 0
 
 # Every system call of the agent's effects made to fail, at each place, in turn: the better part of an hour. FAULTS=-k PATTERN chooses.

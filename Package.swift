@@ -64,7 +64,8 @@ let package = Package(
         .executableTarget(
             name: "translator-bench", dependencies: ["ClatBase", "ClatTranslator", "CLinux"], path: "Tests/Bench",
             exclude: [
-                "bench.py", "contestants.py", "measurements.py", "plot.py", "report.py", "sweep.py", "test_report.py",
+                "aims.py", "bench.py", "contestants.py", "measurements.py", "plot.py", "report.py", "sweep.py",
+                "test_bench.py", "test_report.py",
             ],
             cSettings: gnu, swiftSettings: settings),
         .testTarget(

@@ -25,6 +25,15 @@ extension NetlinkSocket {
         }
     }
 
+    /// How many packets a link has lost on their way out, as with a full queue.
+    public mutating func transmitDrops(ofLink index: UInt32) throws(NetlinkError) -> UInt64 {
+        let operation = "read the statistics of link \(index)"
+        guard let count = try collect(operation, .statistics(of: index), Link.readTransmitDrops).first else {
+            throw NetlinkError(operation: operation, code: ENODATA)
+        }
+        return count
+    }
+
     /// Makes a pair of veths, both down: one here and one in another namespace. The one here gets no link-local address of
     /// its own when it comes up. Either goes when the other does.
     ///
@@ -105,6 +114,19 @@ extension Link {
     static func read(_ type: Int, _ bytes: RawSpan, _ body: Range<Int>) throws(MalformedMessage) -> Link? {
         type == RTM_NEWLINK ? try Link(bytes, body) : nil
     }
+
+    /// Of an RTM_NEWSTATS: `struct if_stats_msg`, then attributes; `struct rtnl_link_stats64` grows at its end.
+    static func readTransmitDrops(
+        _ type: Int, _ bytes: RawSpan, _ body: Range<Int>
+    ) throws(MalformedMessage) -> UInt64? {
+        var attributes = AttributeCursor(body, after: if_stats_msg.self)
+        while let attribute = try attributes.next(in: bytes) {
+            guard attribute.type == IFLA_STATS_LINK_64 else { continue }
+            let offset = MemoryLayout<rtnl_link_stats64>.offset(of: \.tx_dropped) ?? 0
+            return try bytes.load(UInt64.self, at: attribute.value.dropFirst(offset))
+        }
+        return nil
+    }
 }
 
 // MARK: Requests
@@ -135,6 +157,13 @@ extension Request {
         var request = Request(link: RTM_GETLINK, index: index)
         request.put(IFLA_EXT_MASK, UInt32(RTEXT_FILTER_SKIP_STATS))
         return request
+    }
+
+    static func statistics(of index: UInt32) -> Request {
+        // IFLA_STATS_FILTER_BIT is a macro with an argument.
+        let filter = UInt32(1) << UInt32(IFLA_STATS_LINK_64 - 1)
+        return Request(
+            RTM_GETSTATS, 0, if_stats_msg(family: 0, pad1: 0, pad2: 0, ifindex: index, filter_mask: filter))
     }
 
     static func newVeth(

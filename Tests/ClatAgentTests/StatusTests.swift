@@ -27,7 +27,7 @@ struct StatusTests {
         status.datapath = DatapathStatus(
             kind: "userspace",
             detail:
-                "the kernel path is not to be had: the verifier says something long; eBPF on clsact, TUN with single packets"
+                "steered by routes and rules, as the verifier says something long; TUN with single packets"
         )
         return status
     }()
@@ -50,8 +50,8 @@ struct StatusTests {
                 IPv6          2001:db8:1:0:72bc:ff00:58e:ecde (preferred)
                 carried by    ipvlan
                 route         metric 601, MTU 1480
-                data path     userspace (the kernel path is not to be had: the verifier says
-                              something long; eBPF on clsact, TUN with single packets)
+                data path     userspace (steered by routes and rules, as the verifier says
+                              something long; TUN with single packets)
                 sent          1 packet, 84 B
                 received      1234 packets, 5.6 MB
                 dropped       igmp 4: IGMP has no translation.

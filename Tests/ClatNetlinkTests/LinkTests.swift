@@ -153,6 +153,24 @@ struct LinkTests {
         #expect(state.mtu == 1400)
     }
 
+    @Test("Features are switched off by their names, and the others stay")
+    func features() throws {
+        var socket = try NetlinkSocket(in: host.namespace)
+        let index = try socket.createVeth("a", peer: "b", in: far.namespace, mtu: 1500).index
+        let names = ["tx-udp_tnl-segmentation", "tx-udp_tnl-csum-segmentation"]
+        func features() throws -> [String] {
+            try output(of: "ethtool -k a", in: host.namespace).split(separator: "\n").map(String.init)
+        }
+        let before = try features()
+        try host.namespace.run { try LinkFeatures.switchOff(names, ofLink: index) }
+        let changed = try zip(before, features()).filter { $0 != $1 }
+        #expect(changed.map(\.1) == names.map { "\($0): off" })
+        let error = #expect(throws: NetlinkError.self) {
+            try host.namespace.run { try LinkFeatures.switchOff(["no-such"], ofLink: index) }
+        }
+        #expect(error?.code == EOPNOTSUPP && error?.operation == "switch off features of link \(index)")
+    }
+
     @Test("What the kernel refuses comes with its words")
     func refusals() throws {
         var socket = try NetlinkSocket(in: host.namespace)
@@ -168,6 +186,10 @@ struct LinkTests {
         #expect(long?.message?.isEmpty == false)
         #expect(throws: NetlinkError(operation: "create veth a", code: EEXIST)) {
             _ = try socket.createVeth("a", peer: "c", in: far.namespace, mtu: 1500)
+        }
+        #expect(try socket.transmitDrops(ofLink: index) == 0)
+        #expect(throws: NetlinkError(operation: "read the statistics of link 99", code: ENODEV)) {
+            _ = try socket.transmitDrops(ofLink: 99)
         }
         #expect(try socket.link(named: "absent") == nil)
         #expect(try socket.link(index: 99) == nil)

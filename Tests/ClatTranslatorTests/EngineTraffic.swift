@@ -1,20 +1,27 @@
 /// The two ends of a transfer, in Python: what arrives is compared with what was sent, so that wrong checksums and lost
 /// or doubled octets show.
 enum EngineTraffic {
-    /// Echoes TCP streams and UDP datagrams on port 7 until it is killed; prints a line when it listens.
+    /// Echoes TCP streams and UDP datagrams on port 7 until it is killed, a train of these (UDP_GRO) as a train (UDP_SEGMENT);
+    /// prints a line when it listens.
     static let server = """
-        import socket, threading
+        import socket, struct, threading
         def tcp(connection):
             while data := connection.recv(1 << 20):
                 connection.sendall(data)
             connection.close()
         def udp(endpoint):
             while True:
-                data, peer = endpoint.recvfrom(65536)
-                endpoint.sendto(data, peer)
+                data, ancillary, _, peer = endpoint.recvmsg(65536, 64)
+                size = next((struct.unpack("i", value[:4])[0] for _, kind, value in ancillary if kind == 104), len(data))
+                try:
+                    endpoint.sendmsg([data], [(socket.SOL_UDP, 103, struct.pack("H", size))] if size < len(data) else [], 0, peer)
+                except OSError:  # as below
+                    for start in range(0, len(data), size):
+                        endpoint.sendto(data[start:start + size], peer)
         endpoint = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
         endpoint.setsockopt(41, 26, 1)
         endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        endpoint.setsockopt(socket.SOL_UDP, 104, 1)
         endpoint.bind(("ADDRESS", 7))
         threading.Thread(target=udp, args=(endpoint,), daemon=True).start()
         listener = socket.create_server(("ADDRESS", 7), family=socket.AF_INET6)

@@ -55,6 +55,11 @@ public enum Metrics {
         gauge("clat_mtu_bytes", "MTU of the host's IPv4 route.") { $0.mtu }
         counts("clat_packets", "Packets translated; a super-packet counts once.", "direction", "packets-")
         counts("clat_kernel_packets", "Of these, packets translated in the kernel.", "direction", "kernel-packets-")
+        for (family, way) in [("to_translator", "to the"), ("from_translator", "from the")] {
+            counts(
+                "clat_\(family)_packets", "Packets that eBPF carried \(way) translator in user space.", "direction",
+                family.replacing("_", with: "-") + "-")
+        }
         counts("clat_bytes", "Octets of these packets.", "direction", "octets-")
         for name in ["tcp", "udp", "icmp", "other"] {
             counts("clat_\(name)_packets", "Of these packets, \(name).", "direction", "\(name)-", ["in", "out"])

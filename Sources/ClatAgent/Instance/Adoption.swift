@@ -49,6 +49,7 @@ extension Instance {
         packets = try place.namespace.run {
             try PacketPath(ends, configuration: configuration, datapath: datapath, adopting: relics)
         }
+        overflowsBefore = queueOverflows() ?? 0
         try host.netlink.replaceNeighbour(Neighbour(.v6(Self.gateway), at: peer.hardwareAddress, on: device.index))
         let (standing, surplus) = try standing(kind, link: link, device: device, peer: peer, place)
         for route in surplus { try host.netlink.removeRoute(route) }

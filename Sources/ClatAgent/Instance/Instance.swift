@@ -49,9 +49,14 @@ final class Instance {
     /// How many went, and how many did not.
     var counters: [String: UInt64] {
         var all = packets?.counters ?? [:]
-        if !all.isEmpty { all["leaks-stopped"] = uplink.flatMap { host.guards[$0]?.stopped } }
+        if !all.isEmpty {
+            all["leaks-stopped"] = uplink.flatMap { host.guards[$0]?.stopped }
+            all["queue-overflows"] = queueOverflows().map { $0 &- overflowsBefore }
+        }
         return all
     }
+    /// Those of the TUN's queue that were counted before the rest began to be.
+    var overflowsBefore: UInt64 = 0
     /// Since when; nil where there is nothing to count.
     var countersStarted: BootInstant? { packets?.started }
     /// To be polled for reading: ready once the packet thread has ended by itself; nil where there is none.
@@ -296,6 +301,7 @@ final class Instance {
             throw Failure(description: "the kernel made no peer")
         }
         hostLinkPeer = peer
+        try leaveTunnelsToStack(link.index)
         try place.netlink.setAddressGenerationMode(.none, ofLink: peer.index)
         try place.netlink.setLink(peer.index, up: true)
         try host.netlink.setLink(link.index, up: true)
@@ -319,6 +325,18 @@ final class Instance {
             guard error.code == ENODEV else { throw error }
         }
         try host.netlink.deleteLink(link.index)
+    }
+
+    /// A veth takes super-packets of TCP within a UDP tunnel whole. No program can tell such from one of UDP, and when it
+    /// becomes IPv6 the kernel takes the tunnel's TCP for its own. So the host's stack cuts them before they come here. Not
+    /// before Linux 5.6, where it cannot be told so by netlink.
+    private func leaveTunnelsToStack(_ link: UInt32) throws(NetlinkError) {
+        do throws(NetlinkError) {
+            try LinkFeatures.switchOff(
+                ["tx-udp_tnl-segmentation", "tx-udp_tnl-csum-segmentation"], ofLink: link)
+        } catch {
+            guard error.code == ENOENT else { throw error }
+        }
     }
 
     private func setHostLinkMTU(_ mtu: Int) throws {
@@ -379,6 +397,12 @@ final class Instance {
         packets = try place.namespace.run {
             try PacketPath(ends, configuration: configuration, datapath: datapath)
         }
+        overflowsBefore = 0
+    }
+
+    /// Packets that found the TUN's queue full; nil where there is none, or where the kernel does not say.
+    func queueOverflows() -> UInt64? {
+        packets.flatMap { try? place?.netlink.transmitDrops(ofLink: $0.tunIndex) }
     }
 
     /// Between what packets are carried.
@@ -392,7 +416,8 @@ final class Instance {
 
     /// Somebody may hold copies of the descriptors, so letting go is not enough.
     private func stopTranslator() {
-        guard let index = packets?.detach() else { return }
+        guard let index = packets?.tunIndex else { return }
+        packets?.detach()
         packets = nil
         do { try place?.netlink.deleteLink(index) } catch {}
     }
