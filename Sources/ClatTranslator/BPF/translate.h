@@ -39,6 +39,7 @@ struct transport {
 	__u32 header;   /* octets */
 	__u32 checksum; /* its offset in the header */
 	__u64 flags;    /* of bpf_l4_csum_replace */
+	__u16 finished; /* a checksum that nobody has to finish; 0 where that cannot be told */
 	enum clat_protocol counted_as;
 	__be16 old_type, new_type; /* ICMP type and code */
 	__u8 protocol;             /* of the result */
@@ -55,18 +56,27 @@ static __always_inline __u64 words(const struct in6_addr *a)
 	return (__u64)a->s6_addr32[0] + a->s6_addr32[1] + a->s6_addr32[2] + a->s6_addr32[3];
 }
 
+static __always_inline __u16 fold16(__u64 sum)
+{
+	__u32 folded = fold(sum);
+
+	folded = (folded & 0xffff) + (folded >> 16);
+	return (folded & 0xffff) + (folded >> 16);
+}
+
 static __always_inline __u16 header_checksum(const struct iphdr *ip)
 {
 	const __u32 *word = (const void *)ip;
-	__u32 sum = fold((__u64)word[0] + word[1] + word[2] + word[3] + word[4]);
 
-	sum = (sum & 0xffff) + (sum >> 16);
-	return ~((sum & 0xffff) + (sum >> 16));
+	return ~fold16((__u64)word[0] + word[1] + word[2] + word[3] + word[4]);
 }
 
-/* Reads a plain transport header; false where it is not plain. `length` is that of the IP payload. */
+/*
+ * Reads a plain transport header; false where it is not plain. `length` is that of the IP payload, `addresses` the sum of
+ * the words of both addresses.
+ */
 static __always_inline bool read_transport(struct __sk_buff *skb, __u32 offset, __u32 length, __u8 protocol,
-					   struct transport *t)
+					   __u64 addresses, struct transport *t)
 {
 	*t = (struct transport){ .flags = BPF_F_PSEUDO_HDR, .protocol = protocol };
 	switch (protocol) {
@@ -89,6 +99,10 @@ static __always_inline bool read_transport(struct __sk_buff *skb, __u32 offset, 
 		t->checksum = offsetof(struct udphdr, check);
 		t->flags |= BPF_F_MARK_MANGLED_0;
 		t->counted_as = CLAT_UDP;
+		/* one that the device is to finish begins as the sum of the pseudo-header */
+		if (!skb->gso_size &&
+		    udp.check != fold16(addresses + bpf_htonl(length) + bpf_htonl(IPPROTO_UDP)))
+			t->finished = udp.check;
 		return udp.check && bpf_ntohs(udp.len) == length;
 	}
 	case IPPROTO_ICMP:
@@ -123,10 +137,20 @@ static __always_inline __u32 wire_length(struct __sk_buff *skb, __u32 ip_header,
 	return ip_header + (skb->gso_size ? skb->gso_size + t->header : length);
 }
 
-/* Moves the checksum from one pseudo-header to the other, and the ICMP type with it. */
+/*
+ * Moves the checksum from one pseudo-header to the other, and the ICMP type with it. A tunnel's is finished although the
+ * device is to finish one, that of the packet in it (lco_csum in linux/skbuff.h): bpf_l4_csum_replace would take the one for
+ * the other.
+ */
 static __always_inline bool rewrite_transport(struct __sk_buff *skb, __u32 offset, __u32 difference,
 					      const struct transport *t)
 {
+	if (t->finished) {
+		__u16 check = ~fold16((__u64)(__u16)~t->finished + difference); /* RFC 1624 */
+
+		check = check ?: 0xffff;
+		return !bpf_skb_store_bytes(skb, offset + t->checksum, &check, sizeof(check), BPF_F_RECOMPUTE_CSUM);
+	}
 	if (bpf_l4_csum_replace(skb, offset + t->checksum, 0, difference, t->flags))
 		return false;
 	return t->counted_as != CLAT_ICMP ||
@@ -174,7 +198,8 @@ static __always_inline int translate_outbound(struct __sk_buff *skb, const struc
 	if (!m || !is_remote(m, bpf_ntohl(ip.daddr)))
 		return TC_ACT_UNSPEC;
 	length = skb->len - ETH_HLEN - sizeof(ip);
-	if (ip.protocol == IPPROTO_ICMPV6 || !read_transport(skb, ETH_HLEN + sizeof(ip), length, ip.protocol, &t))
+	if (ip.protocol == IPPROTO_ICMPV6 ||
+	    !read_transport(skb, ETH_HLEN + sizeof(ip), length, ip.protocol, (__u64)ip.saddr + ip.daddr, &t))
 		return TC_ACT_UNSPEC;
 	wire = wire_length(skb, sizeof(to), length, &t);
 	if (wire > (skb->gso_size || ip.frag_off & bpf_htons(IP_DF) ? c->ipv6_mtu : c->lowest_ipv6_mtu))
@@ -220,7 +245,8 @@ static __always_inline int translate_inbound(struct __sk_buff *skb, const struct
 
 	if (ip->version != 6 || length != skb->len - ETH_HLEN - sizeof(*ip) || ip->hop_limit <= c->hop_decrement ||
 	    !is_remote(m, remote) || ip->nexthdr == IPPROTO_ICMP ||
-	    !read_transport(skb, ETH_HLEN + sizeof(*ip), length, ip->nexthdr, &t))
+	    !read_transport(skb, ETH_HLEN + sizeof(*ip), length, ip->nexthdr, words(&ip->saddr) + words(&ip->daddr),
+			    &t))
 		return TC_ACT_UNSPEC;
 	wire = wire_length(skb, sizeof(to), length, &t);
 	if (wire > c->ipv4_mtu || sizeof(to) + length > 0xffff)
