@@ -131,8 +131,7 @@ public struct UplinkMachine: Hashable, Sendable {
         var translator = TranslatorConfiguration(mappings: [current] + draining(besides: current, world), ipv6MTU: mtu)
         // High enough for anything that comes in.
         translator.ipv4MTU = max(1500, uplink.mtu)
-        translator.hopLimitDecrement = world.policy.ttl == .keep ? 0 : 1
-        translator.nodeIdentification = world.policy.nodeIdentification
+        world.policy.settle(&translator)
         return .success(
             Target(
                 uplink: uplink.index, wireless: uplink.medium == .wireless,
