@@ -32,7 +32,8 @@ public struct TranslatorConfiguration: Hashable, Sendable {
     public var strictWellKnownPrefix = false
     /// Answers native IPv6 packets that cannot be translated with a Destination Unreachable, code 1 (RFC 7915 section 5.4).
     public var answerUntranslatable = true
-    /// How many errors per second the translator makes, towards each side; 0 for none.
+    /// How many errors per second the translator makes, towards each side; 0 for none. Those about a packet's size are counted
+    /// apart, so that no flood of others hides the path's MTU.
     public var errorsPerSecond: UInt32 = 100
 
     /// A configuration for an uplink of that MTU; `ipv4MTU` is `ipv6MTU` - 20, `lowestIPv6MTU` is `ipv6MTU`.

@@ -362,6 +362,7 @@ struct AgentMachineTests {
         try world.happen(.advertisement(try parse(header + prefix1 + pref64 + "05 01 0000 00000578"), uplink: 2))
         #expect(world.kernel.places[2]?.routes.map(\.mtu) == [1380])
         #expect(world.kernel.places[2]?.translator?.ipv6MTU == 1400)
+        #expect(world.kernel.places[2]?.translator?.ipv4MTU == 1500)
         try world.happen(.advertisement(try parse(header + prefix1 + pref64 + "05 01 0000 00000514"), uplink: 2))
         #expect(world.kernel.places[2]?.routes.map(\.mtu) == [1280])
     }
@@ -394,6 +395,7 @@ struct AgentMachineTests {
         #expect(world.steps.contains(.setHostLinkMTU(9000)))
         #expect(world.kernel.places[2]?.routes.map(\.mtu) == [8980])
         #expect(world.kernel.places[2]?.translator?.ipv6MTU == 9000)
+        #expect(world.kernel.places[2]?.translator?.ipv4MTU == 9000)
     }
 
     @Test("renumbering makes before it breaks: new flows on the new address, old ones on theirs while it is valid")

@@ -40,7 +40,13 @@ struct ConfigurationTests {
             mtu = 1400
             metric = 7
             ttl = "keep"
+            strict-hop-limit = true
+            traffic-class = "zero"
+            lowest-ipv6-mtu = 1280
+            strict-well-known-prefix = true
             node-identification = false
+            answer-untranslatable = false
+            errors-per-second = 7
             """)
         var policy = LinkPolicy()
         policy.nativeIPv4 = .coexist
@@ -51,7 +57,13 @@ struct ConfigurationTests {
         policy.mtu = 1400
         policy.metric = 7
         policy.ttl = .keep
+        policy.strictHopLimit = true
+        policy.trafficClass = .zero
+        policy.lowestIPv6MTU = 1280
+        policy.strictWellKnownPrefix = true
         policy.nodeIdentification = false
+        policy.answerUntranslatable = false
+        policy.errorsPerSecond = 7
         var expected = Configuration()
         expected.interfaces = ["wlan0", "en*"]
         expected.excluded = ["en9"]

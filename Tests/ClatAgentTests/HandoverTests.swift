@@ -142,6 +142,7 @@ struct HandoverTests {
         let entry = try golden().entries[0]
         let adoption = try Adoption(entry, found: entry.standing)
         #expect(adoption.differences == [] && adoption.standing.announced == entry.standing.announced)
+        #expect(adoption.standing.translator?.ipv4MTU == 1500)
         var found = entry.standing
         found.addresses = [:]
         found.ipv4s = []

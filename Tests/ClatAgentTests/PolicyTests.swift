@@ -45,16 +45,30 @@ struct PolicyTests {
 
     @Test(
         "the translator is told, from the start and later",
-        arguments: [("ttl = \"keep\"", 0 as UInt8, true), ("node-identification = false", 1, false), ("", 1, true)])
-    func translator(text: String, decrement: UInt8, identification: Bool) throws {
-        var running = try world(text.isEmpty ? "ttl = \"keep\"" : "")
+        arguments: switches)
+    func translator(text: String, change: @Sendable (inout TranslatorConfiguration) -> Void) throws {
+        var running = try world("")
+        let plain = try #require(running.kernel.places[2]?.translator)
+        #expect(plain.errorsPerSecond == 100 && plain.lowestIPv6MTU == 1500)
         try running.happen(.configure(configuration(text)))
-        for world in [running, try world(text)] {
-            let translator = try #require(world.kernel.places[2]?.translator)
-            #expect(translator.hopLimitDecrement == decrement)
-            #expect(translator.nodeIdentification == identification)
-        }
+        var expected = plain
+        change(&expected)
+        #expect(expected != plain)
+        #expect(running.kernel.places[2]?.translator == expected)
+        #expect(try world(text).kernel.places[2]?.translator == expected)
+        try running.happen(.configure(Configuration()))
+        #expect(running.kernel.places[2]?.translator == plain)
     }
+
+    static let switches: [(String, @Sendable (inout TranslatorConfiguration) -> Void)] = [
+        ("ttl = \"keep\"", { $0.hopLimitDecrement = 0 }), ("strict-hop-limit = true", { $0.strictHopLimit = true }),
+        ("traffic-class = \"zero\"", { $0.copyTrafficClass = false }),
+        ("lowest-ipv6-mtu = 1280", { $0.lowestIPv6MTU = 1280 }),
+        ("strict-well-known-prefix = true", { $0.strictWellKnownPrefix = true }),
+        ("node-identification = false", { $0.nodeIdentification = false }),
+        ("answer-untranslatable = false", { $0.answerUntranslatable = false }),
+        ("errors-per-second = 7", { $0.errorsPerSecond = 7 }),
+    ]
 
     @Test("a prefix of the operator's wins over the network's, and does without one")
     func staticPREF64() throws {

@@ -106,6 +106,27 @@ struct EngineLiveTests {
         #expect(try path.steering.counts().inbound.toTranslator == 1)
     }
 
+    @Test(
+        "TCP crosses in a tunnel with checksums of its own, though only those within are left to the devices",
+        .enabled(if: EngineLab.hasVXLAN, "the kernel has no VXLAN"), arguments: ways)
+    func tunnel(_ way: Way) throws {
+        let lab = try EngineLab()
+        let path = try DataPath(in: lab, kernelPath: way.kernelPath, attachment: way.attachment)
+        try lab.connectTunnel()
+        let server = try lab.echoServer(at: EngineLab.tunnelServer)
+        // Whoever finishes the checksum within makes the receiver look at the one without.
+        for (namespace, device) in [(lab.clat, "uplink"), (lab.clat, "host"), (lab.router, "r6"), (lab.host, "v4")] {
+            try lab.run(namespace, "ethtool", "-K", device, "tx", "off")
+            try lab.python(
+                lab.host, EngineTraffic.stream.replacing("OCTETS", with: "1 << 18"), address: EngineLab.tunnelServer)
+        }
+        withExtendedLifetime(server) {}
+        if way.kernelPath {
+            #expect(try path.steering.counts().outbound.translated.udp > 4 * 200)
+            #expect(try path.steering.counts().inbound.translated.udp > 4 * 200)
+        }
+    }
+
     @Test("a new configuration holds from the next packet on")
     func update() throws {
         let lab = try EngineLab()
@@ -191,10 +212,11 @@ final class DataPath: Sendable {
 
 extension EngineLab {
     /// The echo server behind PREF64, listening; it lives as long as the value.
-    func echoServer() throws -> ChildProcess {
+    func echoServer(
+        at address: String = EngineLab.serverIPv6, text: String = EngineTraffic.server
+    ) throws -> ChildProcess {
         let server = try ChildProcess([
-            "ip", "netns", "exec", router, "/usr/bin/python3", "-c",
-            EngineTraffic.server.replacing("ADDRESS", with: Self.serverIPv6),
+            "ip", "netns", "exec", router, "/usr/bin/python3", "-c", text.replacing("ADDRESS", with: address),
         ])
         let line = server.read()
         guard line.hasPrefix("listening") else { throw Failure(what: "echo server: \(line)") }

@@ -77,7 +77,14 @@ struct ConfigurationReader {
         case (.metric, .integer(let number)):
             Self.fill(&policy.metric, (0...Int(UInt32.max)).contains(number) ? number : nil)
         case (.ttl, .string(let word)): Self.set(&policy.ttl, .init(rawValue: word))
+        case (.strictHopLimit, .boolean(let truth)): Self.set(&policy.strictHopLimit, truth)
+        case (.trafficClass, .string(let word)): Self.set(&policy.trafficClass, .init(rawValue: word))
+        case (.lowestIPv6MTU, .integer(let number)):
+            Self.fill(&policy.lowestIPv6MTU, (1280...65535).contains(number) ? number : nil)
+        case (.strictWellKnownPrefix, .boolean(let truth)): Self.set(&policy.strictWellKnownPrefix, truth)
         case (.nodeIdentification, .boolean(let truth)): Self.set(&policy.nodeIdentification, truth)
+        case (.answerUntranslatable, .boolean(let truth)): Self.set(&policy.answerUntranslatable, truth)
+        case (.errorsPerSecond, .integer(let number)): Self.set(&policy.errorsPerSecond, UInt32(exactly: number))
         default: false
         }
     }

@@ -38,7 +38,11 @@ struct Handover: Hashable, Sendable, Codable {
         var knowledge: LinkKnowledge
 
         /// What the translator begins with. What the operator wants of it besides follows from the configuration.
-        var translator: TranslatorConfiguration { TranslatorConfiguration(mappings: mappings, ipv6MTU: ipv6MTU) }
+        var translator: TranslatorConfiguration {
+            var translator = TranslatorConfiguration(mappings: mappings, ipv6MTU: ipv6MTU)
+            translator.ipv4MTU = standing.hostLinkMTU ?? translator.ipv4MTU
+            return translator
+        }
     }
 
     /// Why one is not used, in words that follow "it".

@@ -129,14 +129,15 @@ public struct UplinkMachine: Hashable, Sendable {
         }
         let mtu = min(knowledge.mtu(linkMTU: uplink.mtu, router: routing.router), world.policy.mtu ?? .max)
         var translator = TranslatorConfiguration(mappings: [current] + draining(besides: current, world), ipv6MTU: mtu)
-        translator.hopLimitDecrement = world.policy.ttl == .keep ? 0 : 1
-        translator.nodeIdentification = world.policy.nodeIdentification
+        // High enough for anything that comes in.
+        translator.ipv4MTU = max(1500, uplink.mtu)
+        world.policy.settle(&translator)
         return .success(
             Target(
                 uplink: uplink.index, wireless: uplink.medium == .wireless,
                 hardwareAddress: InterfaceIdentifier.hardwareAddress(interface: uplink.name, secret: world.secret),
                 hostLinkName: uplink.hostLinkName,
-                hostLinkMTU: max(1500, uplink.mtu), routing: routing,
+                hostLinkMTU: translator.ipv4MTU, routing: routing,
                 translator: translator, current: current,
                 route: router.flatMap { _ in
                     self.entry == nil
