@@ -19,8 +19,8 @@ def test_what_is_disabled_stays_so_until_the_next_boot(lab):
     running.wait_for("on")
     command(lab, running, "disable", "eth0", check=True)
     running.wait_for("off")
-    for end in (running.stop, running.kill):
-        end()
+    for end in (agent.Agent.stop, agent.Agent.kill):
+        end(running)
         running = lab.agent(again=running, interfaces=())
         assert running.wait_for("off")["reason"]["code"] == "disabled"
     command(lab, running, "reexec", check=True)

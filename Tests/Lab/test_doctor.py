@@ -241,7 +241,7 @@ def test_links_of_containers_and_what_works_beside_them(lab):
     assert status == 0 and findings["eth0"]["verdict"] == "good" and faults["eth1"]["verdict"] == "notice"
     # Where it works nowhere, uplinks are broken.
     lab.laptop.ip("route del default via 198.18.0.1 dev eth0\naddr del 198.18.0.2/24 dev eth0")
-    lab.site.router.advertiser.advertise(lab.site.router.advertisement([]))
+    lab.site.router.advertiser.advertise(lab.site.router.advertisement(extra=[ra.pref64(lab.site.pref64, lifetime=0)]))
     running.wait_for("off")
     faults, findings, status = doctor(lab, running)
     assert status == 1 and faults["eth0"]["verdict"] == faults["eth1"]["verdict"] == "broken"

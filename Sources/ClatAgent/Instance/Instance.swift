@@ -238,6 +238,9 @@ final class Instance {
         on parent: UInt32, wireless: Bool, _ address: HardwareAddress
     ) throws -> UplinkLinkKind {
         let place = try here()
+        if let name = try host.netlink.link(index: parent)?.name {
+            try removeLeftover(Uplink.hostLinkName(for: name, index: Int(parent)))
+        }
         var kind = UplinkLinkKind.ipvlan
         do throws(NetlinkError) {
             try host.netlink.createIPvlan(Self.uplinkLinkName, on: parent, in: place.namespace)
@@ -292,7 +295,6 @@ final class Instance {
 
     private func createHostLink(_ name: String, mtu: Int) throws -> Int {
         let place = try here()
-        try removeLeftover(name)
         let link = try Self.needing("veth") { () throws(NetlinkError) in
             try host.netlink.createVeth(name, peer: Self.hostPeerName, in: place.namespace, mtu: mtu)
         }
