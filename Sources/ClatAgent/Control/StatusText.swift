@@ -12,7 +12,7 @@ public enum StatusText {
     /// One line for all: `wlan0 on, eth0 off (no-carrier)`; interfaces that are not to be served are left out.
     public static func short(_ status: AgentStatus) -> String {
         let words = status.interfaces.filter {
-            !["not-selected", "unsuitable-link", "enslaved"].contains($0.reason.code)
+            !Reason.ofNoInterest.contains($0.reason.code)
         }
         .map { entry in
             entry.state == .on

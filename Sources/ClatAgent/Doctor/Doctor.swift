@@ -46,7 +46,7 @@ public struct Doctor {
         examineCompetitors(status)
         var chosen = status.interfaces.filter { entry in
             interface.map { $0 == entry.interface }
-                ?? !["not-selected", "unsuitable-link", "enslaved"].contains(entry.reason.code)
+                ?? !Reason.ofNoInterest.contains(entry.reason.code)
         }
         // Where IPv4 works somewhere, links without carrier are of no interest.
         if interface == nil, chosen.contains(where: { $0.state == .on }) {

@@ -51,7 +51,7 @@ public struct InterfaceStatus: Codable, Sendable, Equatable {
     public var mtu: Int?
     /// Metric of the host's IPv4 route.
     public var metric: Int?
-    /// What carries the CLAT's address: ipvlan or macvlan.
+    /// What carries the CLAT's address.
     public var uplinkKind: UplinkLinkKind?
     /// Why it is what it is, where that is not the usual.
     public var uplinkNote: String?
