@@ -1,4 +1,5 @@
 #pragma once
+#include <linux/filter.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
 #include <linux/if_tun.h>
@@ -24,6 +25,7 @@ enum {
 	CLAT_TUNSETOFFLOAD = TUNSETOFFLOAD,
 	CLAT_TUNSETVNETHDRSZ = TUNSETVNETHDRSZ,
 	CLAT_TUNGETDEVNETNS = TUNGETDEVNETNS,
+	CLAT_TUNATTACHFILTER = TUNATTACHFILTER,
 };
 
 /* Since Linux 6.2 (linux/if_tun.h of older distributions lacks them). */

@@ -43,6 +43,15 @@ public struct Link: Hashable, Sendable {
     /// Ethernet or something with its framing, on which one can stack an ipvlan or macvlan.
     public var isEthernet: Bool { hardwareType == ARPHRD_ETHER }
 
+    /// Bears IP packets and nothing before them: PPP, raw IP of a WWAN modem, TUN, WireGuard. Nobody has a link-layer address
+    /// there.
+    public var isRawIP: Bool {
+        [CInt(ARPHRD_PPP), CInt(ARPHRD_RAWIP), CInt(ARPHRD_NONE)].contains(CInt(hardwareType))
+    }
+
+    /// Whether it is PPP.
+    public var isPPP: Bool { CInt(hardwareType) == ARPHRD_PPP }
+
     /// Whether it is Wi-Fi. Rtnetlink does not tell, sysfs does, and only of the namespace in which it was mounted.
     public var isWireless: Bool { access("/sys/class/net/\(name)/phy80211", F_OK) == 0 }
 }

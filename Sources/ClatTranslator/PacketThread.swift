@@ -5,13 +5,13 @@ import Glibc
 /// What a thread that moves strangers' packets gives up before it sees the first one: signals, capabilities, and all system
 /// calls but the few that it, the C library and the Swift runtime make on it.
 enum PacketThread {
-    /// The filter of a thread that reads and writes one TUN.
+    /// The filter of a thread that moves packets.
     ///
     /// - Parameters:
-    ///   - tun: the one descriptor that it may read(2), and write packets to.
+    ///   - sources: the descriptors that it may read(2).
     ///   - errors: the one descriptor that it may recvmsg(2) from, if any.
-    ///   - events: other descriptors that it may write(2) to. Standard error is one as well, for the runtime's last words.
-    static func filter(reading tun: CInt, errors: CInt?, writing events: CInt...) -> SystemCallFilter {
+    ///   - targets: the descriptors that it may write(2) to. Standard error is one as well, for the runtime's last words.
+    static func filter(reading sources: [CInt], errors: CInt? = nil, writing targets: [CInt]) -> SystemCallFilter {
         // Memory that holds code, or shows what a descriptor holds, is not to be had.
         let data = [
             SystemCallFilter.Rule(
@@ -35,9 +35,9 @@ enum PacketThread {
         ]
         return SystemCallFilter(
             allowing: [
-                SystemCallFilter.Rule(SYS_read, .oneOf(argument: 0, [tun])),
-                SystemCallFilter.Rule(SYS_preadv2, .oneOf(argument: 0, [tun])),
-                SystemCallFilter.Rule(SYS_write, .oneOf(argument: 0, [tun] + events + [STDERR_FILENO])),
+                SystemCallFilter.Rule(SYS_read, .oneOf(argument: 0, sources)),
+                SystemCallFilter.Rule(SYS_preadv2, .oneOf(argument: 0, sources)),
+                SystemCallFilter.Rule(SYS_write, .oneOf(argument: 0, targets + [STDERR_FILENO])),
             ]
                 + (errors.map { [SystemCallFilter.Rule(SYS_recvmsg, .oneOf(argument: 0, [$0]))] } ?? [])
                 + plain.map { SystemCallFilter.Rule($0) } + data
@@ -48,10 +48,10 @@ enum PacketThread {
     }
 
     /// Confines the calling thread; throws where the kernel has no filters. The rest is given up nevertheless.
-    static func confine(_ filter: SystemCallFilter, wakeSignal: CInt) throws(SystemError) {
+    static func confine(_ filter: SystemCallFilter, wakeSignal: CInt? = nil) throws(SystemError) {
         var signals = sigset_t()
         sigfillset(&signals)
-        for number in [wakeSignal, SIGSYS] { sigdelset(&signals, number) }
+        for number in [wakeSignal, SIGSYS].compactMap({ $0 }) { sigdelset(&signals, number) }
         pthread_sigmask(SIG_SETMASK, &signals, nil)
         try Privileges.keepOnly([])
         try filter.confineThread()

@@ -176,7 +176,8 @@ private final class Shared: Sendable {
             case .some(let errors): errors.descriptor
             }
         let filter = PacketThread.filter(
-            reading: tun.descriptor.rawValue, errors: errorDescriptor, writing: ended.rawValue, confined.rawValue)
+            reading: [tun.descriptor.rawValue], errors: errorDescriptor,
+            writing: [tun.descriptor.rawValue, ended.rawValue, confined.rawValue])
         do throws(SystemError) { try PacketThread.confine(filter, wakeSignal: TranslatorEngine.wakeSignal) } catch {
             filterRefusal.withLock { $0 = error }
         }

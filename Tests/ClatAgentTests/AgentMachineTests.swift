@@ -146,7 +146,7 @@ struct AgentMachineTests {
     func otherCLAT(device: Int) throws {
         var world = try started()
         var tun = ethernet(9, name: "clat")
-        tun.medium = .other
+        tun.medium = .pointToPoint
         try world.happen(.link(tun))
         try world.happen(.advertisement(try parse(header + prefix1 + pref64), uplink: 2))
         let address = HostAddress(index: device, value: .v4(IPv4Address(192, 0, 0, 5)))

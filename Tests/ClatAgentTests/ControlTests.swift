@@ -368,7 +368,7 @@ struct TextTests {
     func reasons() {
         let reasons: [Reason] = [
             .running(.wellKnown), .starting(.addAddress), .notSelected, .disabled,
-            .unsuitable(.other, kind: "wireguard"),
+            .unsuitable(kind: "gre"), .silentPointToPoint,
             .enslaved,
             .down, .noCarrier, .noAdvertisement, .noPREF64, .noPREF64InDNS, .resolversSilent,
             .noUsablePrefix, .noRouter, .suspended, .pref64Lost, .nativeIPv4, .otherCLAT(device: "clat"),

@@ -8,7 +8,7 @@ struct KernelModel {
     /// What the steps have left in one uplink's namespace and in the host.
     struct Place: Equatable {
         var namespace = false
-        var uplinkLink = false
+        var uplinkLink: UplinkLinkKind?
         var hostLink: Int?
         var mtu: Int?
         var addresses: [IPv6Address: AddressPhase] = [:]
@@ -40,11 +40,13 @@ struct KernelModel {
         case .createNamespace:
             try require(!place.namespace, "there is one")
             place.namespace = true
-        case .createUplinkLink:
-            try require(place.namespace && !place.uplinkLink, "out of order")
-            place.uplinkLink = true
-            result = .uplinkLink(.ipvlan)
-        case .restoreMode: try require(place.uplinkLink, "no link")
+        case .createUplinkLink(parent: _, let attachment, hardwareAddress: _):
+            try require(place.namespace && place.uplinkLink == nil, "out of order")
+            try require(place.translator == nil, "a translator that knows another link")
+            let kind = attachment == .relay ? UplinkLinkKind.relay : .ipvlan
+            place.uplinkLink = kind
+            result = .uplinkLink(kind)
+        case .restoreMode: try require(place.uplinkLink == .ipvlan, "no ipvlan")
         case .setHostLinkMTU(let mtu):
             try require(place.hostLink != nil, "no device")
             place.mtu = mtu
@@ -55,18 +57,22 @@ struct KernelModel {
             place.mtu = mtu
             result = .hostLink(index: nextIndex)
         case .addAddress(let address):
-            try require(place.uplinkLink, "no link")
+            try require(place.uplinkLink != nil, "no link")
+            try require(place.hostLink != nil, "the host would send back what is relayed")
             try require(place.translator != nil, "the stack would answer what comes for the address")
             try require(!places.values.contains { $0.addresses[address] != nil }, "two instances with one address")
             place.addresses[address] = .tentative
         case .removeAddress(let address): place.addresses[address] = nil
         case .announce(let address):
             try require(place.addresses[address] == .preferred, "not ours for sure")
+            try require(place.uplinkLink != .relay, "nobody is there to be told")
         case .setRouting(let routing):
-            try require(place.uplinkLink, "no link")
+            try require(place.uplinkLink != nil, "no link")
+            try require(
+                place.uplinkLink != .relay || routing.hardwareAddress == nil, "a neighbour that would be asked for")
             place.routing = routing
         case .startTranslator(let configuration):
-            try require(place.hostLink != nil && place.uplinkLink && place.translator == nil, "out of order")
+            try require(place.hostLink != nil && place.uplinkLink != nil && place.translator == nil, "out of order")
             try require(place.routing != nil, "no way out")
             try require(place.addresses.isEmpty, "the stack may have answered what came for the address")
             place.translator = configuration
@@ -102,7 +108,7 @@ struct KernelModel {
                 !failing.isEmpty || place.addresses.isEmpty, "the stack would answer what comes for the address")
             place.translator = nil
         case .removeHostLink: (place.hostLink, place.mtu, place.ipv4s, place.routes) = (nil, nil, [], [])
-        case .removeUplinkLink: (place.uplinkLink, place.addresses, place.routing) = (false, [:], nil)
+        case .removeUplinkLink: (place.uplinkLink, place.addresses, place.routing) = (nil, [:], nil)
         case .closeNamespace: place = Place()
         }
         places[uplink] = place
@@ -115,7 +121,7 @@ extension KernelModel.Place {
     var standing: Standing {
         var standing = Standing()
         standing.hasNamespace = namespace
-        standing.uplinkLink = uplinkLink ? .ipvlan : nil
+        standing.uplinkLink = uplinkLink
         standing.hostLink = hostLink
         standing.hostLinkMTU = mtu
         standing.addresses = addresses

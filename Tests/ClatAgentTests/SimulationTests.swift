@@ -100,7 +100,7 @@ struct Simulation {
 
     static func run(_ history: [Happening]) throws {
         var simulation = Simulation()
-        for index in 2...4 { try simulation.set(ethernet(index)) }
+        for index in 2...4 { try simulation.set(link(index)) }
         for (number, happening) in history.enumerated() {
             do {
                 try simulation.apply(happening)
@@ -110,6 +110,13 @@ struct Simulation {
             }
         }
         do { try simulation.recovers() } catch { throw Broken(description: "in the end: \(error)") }
+    }
+
+    /// The last one is a modem's.
+    private static func link(_ index: Int) -> Uplink {
+        var link = ethernet(index)
+        if index == 4 { link.medium = .pointToPoint }
+        return link
     }
 
     private mutating func set(_ link: Uplink) throws {
@@ -147,7 +154,8 @@ struct Simulation {
         case .link(let index, let up, let carrier, let mtu, let hardware):
             // The kernel drops the IPv4 routes of a link that goes down, and does not tell.
             if !up { routes = routes.filter { $0.isIPv6 || $0.index != index } }
-            var link = ethernet(index)
+            var link = Self.link(index)
+            link.noARP = index == 3 && hardware == 1
             link.isUp = up
             link.isRunning = up && carrier
             link.mtu = mtu
@@ -158,7 +166,7 @@ struct Simulation {
             routes = routes.filter { $0.index != index }
             addresses = addresses.filter { $0.index != index }
             // The kernel takes what stands on it along.
-            world.kernel.places[index]?.uplinkLink = false
+            world.kernel.places[index]?.uplinkLink = nil
             world.kernel.places[index]?.addresses = [:]
             try world.happen(.linkGone(index))
         case .taken(let last, let isTaken):
@@ -336,6 +344,9 @@ struct Simulation {
             if machine?.reason.state == .on {
                 try require(!place.routes.isEmpty, "\(index): on without a route")
                 try require(place.translator != nil, "\(index): on without a translator")
+                try require(
+                    (place.uplinkLink == .relay) == (links[index]?.attachment == .relay),
+                    "\(index): on, carried by \(String(describing: place.uplinkLink))")
             }
             if machine?.reason.state == .off, machine?.reason.code != "step-failed" {
                 try require(

@@ -39,7 +39,8 @@ class Lab:
     """The network, up from construction to `close`. `pref64` is the NAT64's prefix; the routers advertise it unless
     `advertise` is False, and then all but PREF64. `host_dad` makes the laptop's kernel do DAD for its own addresses,
     which costs two seconds and matters to few tests. `kind` is that of the first uplink: `veth`, or `macvlan`, as containers
-    have it, on a device in another namespace."""
+    have it, on a device in another namespace; or without Ethernet and a switch, `tun` with IP packets alone, `ppp`
+    (where the kernel has that), or `noarp` as modems do that speak Ethernet and know no neighbours."""
 
     SERVER = "198.51.100.10"
     SERVERS = ["198.51.100.10", "203.0.113.10", "198.51.100.53"]
@@ -51,7 +52,7 @@ class Lab:
         global _serial
         _serial += 1
         self.prefix = f"{PREFIX}{os.getpid()}-" + (f"{_serial}-" if _serial > 1 else "")
-        self.uplink = uplink
+        self.uplink, self.kind = uplink, kind
         self.namespaces = []
         self._agents = 0
         namespace.prepare()
@@ -87,8 +88,12 @@ class Lab:
         servers = self.internet.popen(
             [sys.executable, "-B", _HERE / "servers.py", *self.SERVERS], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self._servers = servers
-        self._add_link(self.site, self.uplink, self.LAPTOP_HARDWARE_ADDRESS, kind)
-        self.site.plumb(self.switch, router, core, nat64, self.internet)
+        if kind in ("tun", "ppp", "noarp"):
+            self._add_point_to_point_link(kind, router)
+            self.site.plumb(None, router, core, nat64, self.internet)
+        else:
+            self._add_link(self.site, self.uplink, self.LAPTOP_HARDWARE_ADDRESS, kind)
+            self.site.plumb(self.switch, router, core, nat64, self.internet)
         self.site.start(self.directory)
         if servers.stdout.readline() != "ready\n":
             raise RuntimeError("servers.py did not start")
@@ -116,9 +121,29 @@ class Lab:
             link set {uplink} address {hardware_address}
         """)
 
+    def _add_point_to_point_link(self, kind, router):
+        if kind != "noarp":
+            self.laptop.ip("link set lo up")
+            words = [kind, self.laptop.name, self.uplink, router.name, "lan"]
+            self._modem = self.laptop.popen([sys.executable, "-B", _HERE / "modem.py", *words], stdout=subprocess.PIPE)
+            if self._modem.stdout.readline() != "ready\n":
+                raise RuntimeError("modem.py did not start")
+            return
+        # The kernel sends to its own address where it may not ask for the other's.
+        address = f"address {self.LAPTOP_HARDWARE_ADDRESS}"
+        self.laptop.ip(f"""
+            link set lo up
+            link add {self.uplink} {address} type veth peer name lan {address} netns {router.name}
+            link set {self.uplink} arp off
+        """)
+        router.ip("link set lan arp off")
+
     def _bring_up(self, site, uplink, advertise):
         """The laptop's link comes up last, and its kernel learns all it has from the router."""
         self.laptop.ip(f"link set {uplink} up")
+        if self.kind == "ppp":
+            # As pppd does when both have agreed on their interface identifiers (RFC 5072).
+            self.laptop.ip(f"address add fe80::10/64 dev {uplink}")
         site.router.advertiser.advertise(site.router.advertisement([site.pref64] if advertise else []))
         wait_until(lambda: self.host_address(uplink), what=f"an address on {uplink}")
         wait_until(lambda: any(
@@ -202,8 +227,8 @@ class Lab:
         namespace.remove([name for name in _names() if name.startswith(self.prefix)])
         for site in getattr(self, "sites", []):
             site.close()
-        if hasattr(self, "_servers"):
-            self._servers.communicate()
+        for process in filter(None, [getattr(self, "_servers", None), getattr(self, "_modem", None)]):
+            process.communicate()
         for space in self.namespaces:
             space.close()
         shutil.rmtree(self.directory, ignore_errors=True)

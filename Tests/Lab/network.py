@@ -33,9 +33,9 @@ def synthesise(prefix, address):
 class Router:
     """A router on a laptop's link: namespace, `lan` interface, and the process that advertises there."""
 
-    def __init__(self, namespace, site, number):
+    def __init__(self, namespace, site, number, has_hardware_address=True):
         self.namespace, self.site, self.number = namespace, site, number
-        self.hardware_address = f"02:64:00:00:{site.number:02x}:{number:02x}"
+        self.hardware_address = f"02:64:00:00:{site.number:02x}:{number:02x}" if has_hardware_address else None
         self.link_local = f"fe80::{number}"
         self.address = str(site.lan[number])
         self.advertiser = None
@@ -44,7 +44,7 @@ class Router:
         """`ip` commands for the router's interfaces `lan` and `core`; `link` is the network towards the core."""
         return f"""
             link set lo up
-            link set lan addrgenmode none address {self.hardware_address} up
+            link set lan addrgenmode none {f"address {self.hardware_address}" if self.hardware_address else ""} up
             addr add {self.link_local}/64 dev lan nodad
             addr add {self.address}/64 dev lan nodad
             addr add {link[1]}/64 dev core nodad
@@ -57,12 +57,16 @@ class Router:
         self.advertiser = ra.Advertiser(self.namespace, "lan")
 
     def advertisement(self, pref64=(), extra=(), **fields):
-        """An advertisement as this router sends it: link-layer address, MTU, the link's prefix, RDNSS; then `pref64`, a
+        """An advertisement as this router sends it: link-layer address if it has one, MTU, the link's prefix, RDNSS; then `pref64`, a
         list of prefixes, and `extra`, a list of options."""
         options = [
-            ra.source_link_layer_address(self.hardware_address), ra.mtu(1500), ra.prefix_information(self.site.lan),
-            ra.rdnss([self.site.resolver]), *(ra.pref64(prefix) for prefix in pref64), *extra]
+            *self.options(), ra.mtu(1500), ra.prefix_information(self.site.lan), ra.rdnss([self.site.resolver]),
+            *(ra.pref64(prefix) for prefix in pref64), *extra]
         return ra.RouterAdvertisement(options=options, **({"source": self.link_local} | fields))
+
+    def options(self):
+        """What every advertisement of this router begins with."""
+        return [ra.source_link_layer_address(self.hardware_address)] if self.hardware_address else []
 
 
 class Site:
@@ -91,9 +95,10 @@ class Site:
         return f"-{self.number}" if self.number else ""
 
     def plumb(self, switch, router, core, nat64, internet):
-        """Makes all links, addresses and routes from the switch to the internet host."""
+        """Makes all links, addresses and routes from the switch to the internet host. Without a switch the router has its
+        `lan` already, and no hardware address to tell."""
         self.core, self.nat64 = core, nat64
-        self.routers = [Router(router, self, 1)]
+        self.routers = [Router(router, self, 1, has_hardware_address=switch is not None)]
         for namespace in (router, core, nat64):
             # The lab's own addresses need no second of DAD, and no error may fall to a rate limit where a test counts
             # hops.
@@ -101,8 +106,9 @@ class Site:
                 ipv6__conf__all__accept_dad=0, ipv6__conf__default__accept_dad=0, ipv6__conf__all__forwarding=1,
                 ipv6__icmp__ratelimit=0)
         nat64.sysctl(ipv4__ip_forward=1, ipv4__icmp_ratelimit=0)
-        switch.ip(f"link add router{self.suffix} master lan{self.suffix} up type veth "
-                  f"peer name lan netns {router.name}")
+        if switch:
+            switch.ip(f"link add router{self.suffix} master lan{self.suffix} up type veth "
+                      f"peer name lan netns {router.name}")
         core.ip(f"""
             link set lo up
             link add lan type veth peer name core netns {router.name}
@@ -219,8 +225,7 @@ class Site:
         self.core.ip(f"route replace {new} via {self._upper[1]}")
         self.nat64.ip(f"route replace {new} via {self._lower[1]}")
         router.advertiser.advertise(ra.RouterAdvertisement(source=router.link_local, options=[
-            ra.source_link_layer_address(router.hardware_address), ra.mtu(1500),
-            ra.prefix_information(old, valid=valid, preferred=0), ra.prefix_information(new), ra.pref64(self.pref64)]))
+            *router.options(), ra.mtu(1500), ra.prefix_information(old, valid=valid, preferred=0), ra.prefix_information(new), ra.pref64(self.pref64)]))
 
     def set_mtu(self, mtu):
         """The MTU of the link between core and NAT64, both ends: what does not fit gets its error from the core."""

@@ -1,17 +1,14 @@
 """Uplinks that an ipvlan cannot be put on: each either carries the CLAT in another way or has its sentence in status."""
 
-import fcntl
-import struct
-
 import pytest
 
 import guest
-from lab import Lab
+import servers
+import snapshot
+from lab import DATAPATHS, Lab
 from namespace import wait_until
 
 pytestmark = pytest.mark.agent
-
-PPPIOCNEWUNIT = 0xC004743E  # _IOWR('t', 62, int)
 
 
 def works(lab):
@@ -61,40 +58,39 @@ def test_the_port_of_a_bridge_is_passed_over_for_the_bridge(lab):
     assert agent.stop() == 0
 
 
-def make_wireguard(laptop):
-    laptop.ip("link add point type wireguard")
-
-
-def make_tun(laptop):
-    laptop.ip("tuntap add point mode tun")
-
-
-def make_tunnel(laptop):
-    laptop.ip("link add point type ip6tnl remote 2001:db8:1::1 local :: mode any")
-
-
-def make_ppp(laptop):
-    """The unit lives as long as the descriptor."""
-    with laptop.entered():
-        ppp = open("/dev/ppp", "rb+", buffering=0)
-        number = struct.unpack("i", fcntl.ioctl(ppp, PPPIOCNEWUNIT, struct.pack("i", -1)))[0]
-    laptop.ip(f"link set ppp{number} name point")
-    return ppp
-
-
-@pytest.mark.parametrize("make, word", [
-    (make_wireguard, "wireguard"), (make_tun, "tun"), (make_tunnel, "ip6tnl"), (make_ppp, "ppp"),
-], ids=["wireguard", "tun", "ip6tnl", "ppp"])
-def test_a_point_to_point_link_has_its_sentence(lab, make, word):
-    held = make(lab.laptop)
-    lab.laptop.ip("link set point up")
-    agent = lab.agent(interfaces=("eth0", "point"))
-    sentence = wait_for_reason(agent, "unsuitable-link", "point")["reason"]["sentence"]
-    assert word in sentence and "Ethernet" in sentence
+@pytest.mark.parametrize("kind, code, word", [
+    ("wireguard", "point-to-point-silent", "VPN"),
+    ("ip6tnl remote 2001:db8:1::1 local :: mode any", "unsuitable-link", "(ip6tnl)"),
+    ("sit remote 192.0.2.1 local any", "unsuitable-link", "(sit)"),
+], ids=["wireguard", "ip6tnl", "sit"])
+def test_a_tunnel_has_its_sentence(lab, kind, code, word):
+    lab.laptop.ip(f"link add point type {kind}\nlink set point up")
+    agent = lab.agent(interfaces=())
+    assert word in wait_for_reason(agent, code, "point")["reason"]["sentence"]
     # And the others are served none the less.
     agent.wait_for("on")
+    assert agent.status_text("--short").strip() == "eth0 on"
     assert agent.stop() == 0
-    del held
+
+
+@pytest.mark.parametrize("kind, datapath", [*(("ppp", datapath) for datapath in DATAPATHS), ("tun", "kernel"), ("noarp", "kernel")])
+def test_a_link_without_neighbours_has_a_relay(kind, datapath):
+    with Lab(uplink="point", kind=kind) as lab:
+        before = snapshot.take(lab.laptop)
+        agent = lab.agent(interfaces=(), datapath=datapath)
+        assert agent.wait_for("on", "point")["uplinkKind"] == "relay"
+        assert works(lab)
+        download = f"curl -sS --max-time 100 http://{Lab.SERVER}/1M | sha256sum"
+        assert servers.sha256(10**6) in lab.laptop.run(["sh", "-c", download], timeout=110, check=True).stdout
+        upload = lab.directory / "upload"
+        upload.write_bytes(b"".join(servers.content(10**6)))
+        sent = lab.laptop.run(
+            ["curl", "-sS", "--max-time", "100", "-T", upload, f"http://{Lab.SERVER}/"], timeout=110, check=True)
+        assert servers.sha256(10**6) in sent.stdout
+        counters = agent.interface("point")["counters"]
+        assert counters["relay-read-faults"] == counters["relay-write-faults"] == 0
+        agent.kill()
+        snapshot.wait_for(lab.laptop, before)
 
 
 @pytest.fixture

@@ -72,7 +72,7 @@ public struct Host: Hashable, Sendable {
             return address.index
         }
         let serving = Set(devices).filter { device in
-            device == index || links[device]?.medium == .other
+            device == index || [.pointToPoint, .other].contains(links[device]?.medium)
         }
         return defaultRoutes.filter { !$0.isIPv6 && $0.origin != IPv4Route.origin && serving.contains($0.index) }
             .compactMap { links[$0.index]?.name }.min()

@@ -5,8 +5,8 @@ public import ClatTranslator
 public struct Target: Hashable, Sendable {
     /// The uplink.
     public var uplink: Int
-    /// Whether only an ipvlan can work there.
-    public var wireless: Bool
+    /// What the CLAT's own link there is.
+    public var attachment: UplinkAttachment
     /// The Ethernet address of a macvlan; an ipvlan shares the uplink's.
     public var hardwareAddress: HardwareAddress
     /// The name of the host's device.
@@ -79,7 +79,7 @@ enum Reconciler {
         guard standing.hasNamespace else { return .createNamespace }
         guard standing.uplinkLink != nil else {
             return .createUplinkLink(
-                parent: target.uplink, wireless: target.wireless, hardwareAddress: target.hardwareAddress)
+                parent: target.uplink, attachment: target.attachment, hardwareAddress: target.hardwareAddress)
         }
         if standing.isModeStolen { return .restoreMode }
         // Before anything that has to be waited for.
@@ -103,7 +103,10 @@ enum Reconciler {
         guard translator == target.translator else { return .updateTranslator(target.translator) }
         guard standing.ipv4s.contains(target.current.ipv4) else { return .addIPv4Address(target.current.ipv4) }
         if let route = target.route, standing.route != route { return .setIPv4Route(route, replacing: standing.route) }
-        if standing.addresses[address] == .preferred, !standing.announced.contains(address) {
+        // By a relay there is nobody to tell.
+        if standing.uplinkLink != .relay, standing.addresses[address] == .preferred,
+            !standing.announced.contains(address)
+        {
             return .announce(address)
         }
         return standing.addresses.keys.filter { !target.addresses.contains($0) }.min().map { .removeAddress($0) }

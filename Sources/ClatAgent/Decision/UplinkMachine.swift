@@ -87,9 +87,7 @@ public struct UplinkMachine: Hashable, Sendable {
         guard let uplink else { return .gone }
         if !world.configuration.selects(uplink.name) { return .notSelected }
         if world.configuration.disabled.contains(uplink.name) { return .disabled }
-        if uplink.medium != .ethernet && uplink.medium != .wireless {
-            return .unsuitable(uplink.medium, kind: uplink.kind)
-        }
+        if uplink.medium == .other || uplink.medium == .loopback { return .unsuitable(kind: uplink.kind) }
         if uplink.master != nil { return .enslaved }
         if !uplink.isUp { return .down }
         if !uplink.isRunning { return .noCarrier }
@@ -102,7 +100,19 @@ public struct UplinkMachine: Hashable, Sendable {
         guard let uplink else { return .failure(Off(.gone)) }
         if let device = world.host.otherCLAT(on: uplink.index) { return .failure(Off(.otherCLAT(device: device))) }
         if givesWay(on: uplink.index, world) { return .failure(Off(.nativeIPv4)) }
-        if knowledge.isSilent { return .failure(Off(.noAdvertisement)) }
+        let fixed = world.policy.fixedIPv6
+        // Where nobody else is there to tell, the operator may tell all.
+        let isToldAll =
+            knowledge.isSilent && uplink.medium == .pointToPoint && world.policy.pref64 != nil && fixed != nil
+        if knowledge.isSilent, !isToldAll {
+            let isNamed = !world.configuration.interfaces.isEmpty
+            return .failure(
+                Off(uplink.medium == .pointToPoint && !isNamed ? .silentPointToPoint : .noAdvertisement))
+        }
+        // Where neighbour discovery was switched on or off all is built anew: nothing knows the other link.
+        if let target, (target.attachment == .relay) != (uplink.attachment == .relay), !standing.isNothing {
+            return .failure(Off(.starting(.createUplinkLink)))
+        }
         let present = target?.translator.mappings ?? []
         guard let entry = entry ?? lostEntry(world, now: now) else {
             guard world.policy.usesDNS else { return .failure(Off(.noPREF64)) }
@@ -113,15 +123,19 @@ public struct UplinkMachine: Hashable, Sendable {
             }
         }
         let router = knowledge.router(for: entry, now: now)
-        guard let routing = router.map({ knowledge.routing(through: $0) }) ?? standing.routing else {
-            return .failure(Off(.noRouter))
-        }
+        guard var routing = isToldAll ? .direct : router.map({ knowledge.routing(through: $0) }) ?? standing.routing
+        else { return .failure(Off(.noRouter)) }
+        // By a relay nobody is asked for an address, so none is to be known.
+        if uplink.attachment == .relay { routing.hardwareAddress = nil }
         let held = present.first.flatMap { IPv6Prefix($0.ipv6, length: 64) }
-        let fixed = world.policy.fixedIPv6
-        guard
-            let prefix = fixed.map({ address in knowledge.prefixes.first { $0.prefix.contains(address) }?.prefix })
-                ?? knowledge.prefix(for: entry, current: held, now: now)?.prefix
-        else { return .failure(Off(.noUsablePrefix)) }
+        let chosen = fixed.map { address in
+            isToldAll
+                ? IPv6Prefix(address, length: 64)
+                : knowledge.prefixes.first { $0.prefix.contains(address) }?.prefix
+        }
+        guard let prefix = chosen ?? knowledge.prefix(for: entry, current: held, now: now)?.prefix else {
+            return .failure(Off(.noUsablePrefix))
+        }
         if let fixed, world.host.has(fixed) { return .failure(Off(.duplicateAddress(tries: 1))) }
         if let retryAt, retryAt > now, let failure { return .failure(Off(failure)) }
         guard let current = chooseMapping(prefix: prefix, pref64: entry.prefix, uplink: uplink, world) else {
@@ -134,15 +148,13 @@ public struct UplinkMachine: Hashable, Sendable {
         world.policy.settle(&translator)
         return .success(
             Target(
-                uplink: uplink.index, wireless: uplink.medium == .wireless,
+                uplink: uplink.index, attachment: uplink.attachment,
                 hardwareAddress: InterfaceIdentifier.hardwareAddress(interface: uplink.name, secret: world.secret),
                 hostLinkName: uplink.hostLinkName,
                 hostLinkMTU: translator.ipv4MTU, routing: routing,
                 translator: translator, current: current,
-                route: router.flatMap { _ in
-                    self.entry == nil
-                        ? nil : IPv4Route(metric: chooseMetric(uplink, world), mtu: mtu - 20, source: current.ipv4)
-                }))
+                route: self.entry == nil || router == nil && !isToldAll
+                    ? nil : IPv4Route(metric: chooseMetric(uplink, world), mtu: mtu - 20, source: current.ipv4)))
     }
 
     /// Whether native IPv4 is there, and wins.
@@ -364,7 +376,7 @@ public struct UplinkMachine: Hashable, Sendable {
         knowledge.useResolvers(now: now)
         // Of what was wanted only the choices count, which stay while they can; the rest follows from what is known.
         target = Target(
-            uplink: uplink.index, wireless: uplink.medium == .wireless, hardwareAddress: HardwareAddress(rawValue: 0),
+            uplink: uplink.index, attachment: uplink.attachment, hardwareAddress: HardwareAddress(rawValue: 0),
             hostLinkName: uplink.hostLinkName, hostLinkMTU: standing.hostLinkMTU ?? uplink.mtu,
             routing: standing.routing ?? Routing(router: .unspecified, hardwareAddress: nil, onLink: []),
             translator: translator, current: current, route: standing.route)

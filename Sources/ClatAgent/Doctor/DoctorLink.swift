@@ -35,7 +35,11 @@ extension Doctor {
             let remedy = "look for them: tcpdump -i \(entry.interface) icmp6; a firewall of the host may drop them too"
             return tell(
                 entry.state == .on
-                    ? .notice("routers", "\(evidence); the CLAT lives on what was announced before", remedy: remedy)
+                    ? .notice(
+                        "routers",
+                        "\(evidence); the CLAT lives on what "
+                            + (entry.pref64Source == "configuration" ? "is configured" : "was announced before"),
+                        remedy: remedy)
                     : .broken("routers", evidence, remedy: remedy))
         }
         for advertisement in report.advertisements {

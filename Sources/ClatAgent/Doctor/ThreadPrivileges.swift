@@ -36,9 +36,9 @@ public struct ThreadPrivileges: Hashable, Sendable {
         }
     }
 
-    /// What it has and should not, as phrases. The packet thread is known by its name.
+    /// What it has and should not, as phrases. Threads that move packets are known by their names.
     var excess: [String] {
-        let isPacketThread = name == TranslatorEngine.threadName
+        let isPacketThread = [TranslatorEngine.threadName, UplinkRelay.threadName].contains(name)
         let allowed = isPacketThread ? [] : Preconditions.capabilities
         let surplus = capabilities.filter { !allowed.contains($0) }.map(\.description)
         return (surplus.isEmpty ? [] : ["\(name) has \(surplus.joined(separator: ", "))"])

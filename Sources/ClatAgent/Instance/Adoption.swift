@@ -12,6 +12,8 @@ extension Instance {
         var links: [CInt]
         /// Of what guards the host's own uplink.
         var uplinkGuard: CInt?
+        /// Of the relay, if there is one: its TAP, and the sockets on the uplink.
+        var relay: [CInt]
     }
 
     /// What the next process needs; nil where there is no translator.
@@ -19,7 +21,8 @@ extension Instance {
         guard let namespace = namespaceDescriptor, let packets else { return nil }
         let (tun, links) = packets.descriptors
         let uplinkGuard = uplink.flatMap { host.guards[$0]?.descriptor }
-        return Descriptors(namespace: namespace, tun: tun, links: links, uplinkGuard: uplinkGuard)
+        return Descriptors(
+            namespace: namespace, tun: tun, links: links, uplinkGuard: uplinkGuard, relay: relay?.descriptors ?? [])
     }
 
     /// How packets find their way; nil where there is no translator.
@@ -29,12 +32,18 @@ extension Instance {
     /// says; addresses and routes need not be what was left, but devices must.
     func adopt(
         _ entry: Handover.Entry, namespace: consuming OwnedDescriptor, tun: consuming OwnedDescriptor, links: [CInt],
-        datapath: Datapath
+        relay: [CInt], datapath: Datapath
     ) throws -> Standing {
         let place = try Place(NetworkNamespace(adopting: namespace))
         self.place = place
         let link = try Self.find(Self.uplinkLinkName, in: place)
-        guard let kind = link.kind.flatMap(UplinkLinkKind.init), link.parent.map(Int.init) == entry.index else {
+        let kind: UplinkLinkKind
+        if entry.standing.uplinkLink == .relay {
+            kind = .relay
+            try adoptRelay(relay, on: UInt32(clamping: entry.index), place)
+        } else if let stacked = link.kind.flatMap(UplinkLinkKind.init), link.parent.map(Int.init) == entry.index {
+            kind = stacked
+        } else {
             throw Failure(description: "the CLAT's link is not on \(entry.name)")
         }
         let peer = try Self.find(Self.hostPeerName, in: place)
@@ -43,7 +52,7 @@ extension Instance {
             device.parent == peer.index, peer.parent == device.index, device.flags.contains(.up)
         else { throw Failure(description: "the host's IPv4 device has gone or is down") }
         (uplinkLink, hostLink, hostLinkPeer) = (link, device, peer)
-        (uplink, uplinkNote) = (link.parent, entry.uplinkNote)
+        (uplink, uplinkNote) = (UInt32(clamping: entry.index), entry.uplinkNote)
         let (ends, configuration) = (try ends(), entry.translator)
         let relics = PacketPath.Relics(steering: entry.steering, tun: tun, links: links)
         packets = try place.namespace.run {
@@ -65,7 +74,7 @@ extension Instance {
 
     /// The same of one that was looked at.
     func abandon() {
-        packets = nil
+        (packets, relay) = (nil, nil)
         if let place { Self.dismantle(place) }
     }
 
@@ -95,6 +104,7 @@ extension Instance {
             guard case .v6(let value) = address.address, !value.isLinkLocal else { continue }
             standing.addresses[value] = AddressPhase(address.flags)
         }
+        for address in standing.addresses.keys { try beginRelaying(address) }
         if standing.addresses.values.contains(.tentative) { standing.addressAdded = .now }
         routing = try routing(of: link, place)
         standing.routing = routing
@@ -122,8 +132,8 @@ extension Instance {
         for route in try place.netlink.routes(.ipv6)
         where route.table == .main && route.kind == .unicast && route.outputIndex == link.index {
             guard case .v6(let destination) = route.destination.address else { continue }
-            if route.isDefault, case .v6(let gateway) = route.gateway {
-                router = gateway
+            if route.isDefault {
+                if case .v6(let gateway) = route.gateway { router = gateway } else { router = .unspecified }
             } else if route.gateway == nil, route.metric == 256, route.origin == .static,
                 let prefix = IPv6Prefix(destination, length: route.destination.length)
             {

@@ -39,6 +39,9 @@ final class Instance {
     var packets: PacketPath?
     var routing: Routing?
     var uplink: UInt32?
+    /// Where the uplink carries no ipvlan, what moves packets, and for which addresses.
+    var relay: UplinkRelay?
+    var relayed: Set<IPv6Address> = []
 
     /// Whether notices were lost, and what they told has not been listed yet.
     private(set) var isBehind = false
@@ -52,6 +55,11 @@ final class Instance {
         if !all.isEmpty {
             all["leaks-stopped"] = uplink.flatMap { host.guards[$0]?.stopped }
             all["queue-overflows"] = queueOverflows().map { $0 &- overflowsBefore }
+        }
+        if let faults = relay?.faults {
+            all["relay-read-faults"] = faults.reads
+            all["relay-write-faults"] = faults.writes
+            all["relay-lost"] = faults.lost
         }
         return all
     }
@@ -95,22 +103,27 @@ final class Instance {
     func carryOut(_ step: Step, _ configuration: Configuration) throws -> StepResult {
         switch step {
         case .createNamespace: try createNamespace(optimisticDAD: configuration.optimisticDAD)
-        case .createUplinkLink(let parent, let wireless, let address):
-            return .uplinkLink(try createUplinkLink(on: UInt32(parent), wireless: wireless, address))
+        case .createUplinkLink(let parent, let attachment, let address):
+            return .uplinkLink(try createUplinkLink(on: UInt32(parent), attachment, address))
         case .restoreMode: try here().netlink.setMode(.l2, ofIPvlan: try uplinkIndex())
         case .setHostLinkMTU(let mtu): try setHostLinkMTU(mtu)
         case .createHostLink(let name, let mtu): return .hostLink(index: try createHostLink(name, mtu: mtu))
         case .addAddress(let address):
+            try beginRelaying(address)
             let flags: AddressFlags = configuration.optimisticDAD ? [.optimistic] : []
             try here().netlink.addAddress(
                 InterfaceAddress(.v6(address), prefixLength: 128, on: try uplinkIndex(), flags: flags))
         case .removeAddress(let address):
             try here().netlink.removeAddress(InterfaceAddress(.v6(address), prefixLength: 128, on: try uplinkIndex()))
+            try endRelaying(address)
         case .setRouting(let routing): try set(routing)
         case .announce(let address): try announce(address)
         case .startTranslator(let translator):
+            try setRelayMTU(translator.ipv6MTU)
             try startTranslator(translator, configuration.datapath)
-        case .updateTranslator(let translator): try packets?.update(translator)
+        case .updateTranslator(let translator):
+            try setRelayMTU(translator.ipv6MTU)
+            try packets?.update(translator)
         case .addIPv4Address(let address): try host.netlink.addAddress(try ipv4(address))
         case .removeIPv4Address(let address): try host.netlink.removeAddress(try ipv4(address))
         case .setIPv4Route(let route, let replacing):
@@ -127,8 +140,11 @@ final class Instance {
         case .removeUplinkLink:
             let index = uplinkLink?.index
             (uplinkLink, routing, uplinkNote) = (nil, nil, nil)
+            // Somebody may hold copies of the relay's descriptors, so letting go is not enough.
+            defer { (relay, relayed) = (nil, []) }
             if let index { try here().netlink.deleteLink(index) }
         case .closeNamespace:
+            relay = nil
             packets = nil
             place = nil
         }
@@ -169,7 +185,7 @@ final class Instance {
     }
 
     /// The namespace; a step without one came too late.
-    private func here() throws(Failure) -> Place {
+    func here() throws(Failure) -> Place {
         guard let place else { throw Failure(description: "there is no namespace") }
         return place
     }
@@ -229,46 +245,22 @@ final class Instance {
 
     // MARK: Links
 
-    private func uplinkIndex() throws(NetlinkError) -> UInt32 {
+    func uplinkIndex() throws(NetlinkError) -> UInt32 {
         guard let uplinkLink else { throw NetlinkError(operation: "use the CLAT's uplink", code: ENODEV) }
         return uplinkLink.index
     }
 
     private func createUplinkLink(
-        on parent: UInt32, wireless: Bool, _ address: HardwareAddress
+        on parent: UInt32, _ attachment: UplinkAttachment, _ address: HardwareAddress
     ) throws -> UplinkLinkKind {
         let place = try here()
         if let name = try host.netlink.link(index: parent)?.name {
             try removeLeftover(Uplink.hostLinkName(for: name, index: Int(parent)))
         }
-        var kind = UplinkLinkKind.ipvlan
-        do throws(NetlinkError) {
-            try host.netlink.createIPvlan(Self.uplinkLinkName, on: parent, in: place.namespace)
-        } catch {
-            switch (error.code, wireless) {
-            case (EOPNOTSUPP, false):
-                kind = .macvlan
-                try Self.needing("macvlan") { () throws(NetlinkError) in
-                    try host.netlink.createMacvlan(
-                        Self.uplinkLinkName, on: parent, in: place.namespace, hardwareAddress: address)
-                }
-                uplinkNote = "the kernel has no ipvlan; the CLAT has a hardware address of its own"
-            case (EOPNOTSUPP, true):
-                throw Failure(
-                    description:
-                        "the kernel has no ipvlan (load the module: modprobe ipvlan), and Wi-Fi carries no macvlan")
-            case (EBUSY, false):
-                // An uplink with macvlans takes no ipvlan, but takes one more of them, unless its only one wants all packets.
-                kind = .macvlan
-                do throws(NetlinkError) {
-                    try host.netlink.createMacvlan(
-                        Self.uplinkLinkName, on: parent, in: place.namespace, hardwareAddress: address)
-                } catch { throw Self.uplinkIsHeld(error) }
-                uplinkNote = "there is a macvlan on the uplink already, beside which no ipvlan can be"
-            case (EBUSY, true): throw Self.uplinkIsHeld(error)
-            default: throw error
-            }
-        }
+        let kind =
+            attachment == .relay
+            ? try createRelay(on: parent, place)
+            : try createStackedLink(on: parent, canBeMacvlan: attachment == .ipvlanOrMacvlan, address, place)
         guard let link = try place.netlink.link(named: Self.uplinkLinkName) else {
             throw Failure(description: "the kernel made no link")
         }
@@ -279,6 +271,38 @@ final class Instance {
         }
         try place.netlink.setLink(link.index, up: true)
         return kind
+    }
+
+    private func createStackedLink(
+        on parent: UInt32, canBeMacvlan: Bool, _ address: HardwareAddress, _ place: Place
+    ) throws -> UplinkLinkKind {
+        do throws(NetlinkError) {
+            try host.netlink.createIPvlan(Self.uplinkLinkName, on: parent, in: place.namespace)
+            return .ipvlan
+        } catch {
+            switch (error.code, canBeMacvlan) {
+            case (EOPNOTSUPP, true):
+                try Self.needing("macvlan") { () throws(NetlinkError) in
+                    try host.netlink.createMacvlan(
+                        Self.uplinkLinkName, on: parent, in: place.namespace, hardwareAddress: address)
+                }
+                uplinkNote = "the kernel has no ipvlan; the CLAT has a hardware address of its own"
+            case (EOPNOTSUPP, false):
+                throw Failure(
+                    description:
+                        "the kernel has no ipvlan (load the module: modprobe ipvlan), and Wi-Fi carries no macvlan")
+            case (EBUSY, true):
+                // An uplink with macvlans takes no ipvlan, but takes one more of them, unless its only one wants all packets.
+                do throws(NetlinkError) {
+                    try host.netlink.createMacvlan(
+                        Self.uplinkLinkName, on: parent, in: place.namespace, hardwareAddress: address)
+                } catch { throw Self.uplinkIsHeld(error) }
+                uplinkNote = "there is a macvlan on the uplink already, beside which no ipvlan can be"
+            case (EBUSY, false): throw Self.uplinkIsHeld(error)
+            default: throw error
+            }
+            return .macvlan
+        }
     }
 
     private static func uplinkIsHeld(_ error: NetlinkError) -> Failure {
@@ -356,7 +380,7 @@ final class Instance {
             preferredSource: .v4(route.source), origin: RouteOrigin(rawValue: UInt8(IPv4Route.origin)))
     }
 
-    private func hostIndex() throws(NetlinkError) -> UInt32 {
+    func hostIndex() throws(NetlinkError) -> UInt32 {
         guard let hostLink else { throw NetlinkError(operation: "use the host's IPv4 device", code: ENODEV) }
         return hostLink.index
     }
@@ -368,7 +392,11 @@ final class Instance {
         func routes(_ routing: Routing) -> [Route] {
             routing.onLink.compactMap { prefix in
                 IPPrefix(.v6(prefix.address), length: prefix.length).map { Route(to: $0, on: index, metric: 256) }
-            } + [Route(to: .any(.ipv6), via: .v6(routing.router), on: index, metric: 1024, flags: .onLink)]
+            } + [
+                routing.router == .unspecified
+                    ? Route(to: .any(.ipv6), on: index, metric: 1024)
+                    : Route(to: .any(.ipv6), via: .v6(routing.router), on: index, metric: 1024, flags: .onLink)
+            ]
         }
         let old = routing.map(routes) ?? []
         let place = try here()

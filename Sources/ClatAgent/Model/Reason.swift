@@ -23,13 +23,15 @@ public enum Reason: Hashable, Sendable {
     /// `clat-agent disable` was called for it.
     case disabled
     /// The kind of link cannot carry a CLAT.
-    case unsuitable(Uplink.Medium, kind: String)
+    case unsuitable(kind: String)
     /// A port of a bridge or bond, which is the uplink; or in a VRF.
     case enslaved
     /// Administratively down.
     case down
     /// No carrier: cable out, or not associated.
     case noCarrier
+    /// A point-to-point link without a router, as most VPNs are, that nobody has named.
+    case silentPointToPoint
     /// No Router Advertisement came, so nothing is known of the network.
     case noAdvertisement
     /// Router Advertisements came, none with a PREF64.
@@ -67,6 +69,7 @@ public enum Reason: Hashable, Sendable {
         case notSelected = "not-selected"
         case unsuitable = "unsuitable-link"
         case noCarrier = "no-carrier"
+        case silentPointToPoint = "point-to-point-silent"
         case noAdvertisement = "no-router-advertisement"
         case noPREF64 = "no-pref64"
         case noPREF64InDNS = "no-pref64-in-dns"
@@ -96,6 +99,7 @@ public enum Reason: Hashable, Sendable {
         case .enslaved: .enslaved
         case .down: .down
         case .noCarrier: .noCarrier
+        case .silentPointToPoint: .silentPointToPoint
         case .noAdvertisement: .noAdvertisement
         case .noPREF64: .noPREF64
         case .noPREF64InDNS: .noPREF64InDNS
@@ -122,14 +126,17 @@ public enum Reason: Hashable, Sendable {
         case .notSelected:
             "IPv4 is off because the agent is to serve other interfaces; name this one with --interface, or in config.toml"
         case .disabled: "IPv4 is off because this interface was disabled; switch it on with: clat-agent enable"
-        case .unsuitable(let medium, let kind):
-            "IPv4 is off because a \(kind.isEmpty ? medium.rawValue : kind) link has no Ethernet neighbours, which a CLAT "
-                + "address needs"
+        case .unsuitable(let kind):
+            "IPv4 is off because this link\(kind.isEmpty ? "" : " (\(kind))") is neither Ethernet nor raw IP, and no other can carry "
+                + "a CLAT; that of a tunnel belongs on the interface that the tunnel runs over"
         case .enslaved:
             "IPv4 is off because this interface is part of another one; the CLAT belongs on the bridge or bond, and within a VRF "
                 + "there is none"
         case .down: "IPv4 is off because the interface is down; bring it up"
         case .noCarrier: "IPv4 is off because the link has no carrier; plug in the cable or join the Wi-Fi network"
+        case .silentPointToPoint:
+            "IPv4 is off because no router has answered on this point-to-point link, as on most VPNs; if it leads to a NAT64, "
+                + "set pref64 and ipv6-address for it in config.toml"
         case .noAdvertisement:
             "IPv4 is off because no router has answered on this link; an IPv6 network must send Router Advertisements"
         case .noPREF64:
@@ -166,7 +173,7 @@ public enum Reason: Hashable, Sendable {
     /// nothing is known against it. nil is what the reason alone does not tell.
     var isIPv6OnlyCapable: Bool? {
         switch self {
-        case .running, .suspended, .pref64Lost, .down, .noCarrier, .noAdvertisement: true
+        case .running, .suspended, .pref64Lost, .down, .noCarrier, .noAdvertisement, .silentPointToPoint: true
         case .starting, .noPREF64, .nativeIPv4: nil
         case .notSelected, .disabled, .unsuitable, .enslaved, .noPREF64InDNS, .resolversSilent, .noUsablePrefix,
             .noRouter,
@@ -174,6 +181,9 @@ public enum Reason: Hashable, Sendable {
             false
         }
     }
+
+    /// Codes of interfaces that the operator need not hear of where others are served.
+    static let ofNoInterest: Set<String> = ["not-selected", "unsuitable-link", "enslaved", "point-to-point-silent"]
 
     /// The state that goes with the reason.
     public var state: InstanceState {

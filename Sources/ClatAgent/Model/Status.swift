@@ -19,7 +19,7 @@ public struct AgentStatus: Codable, Sendable, Equatable {
     /// The interfaces of which somebody who names none wants to hear. Virtual links on which no router was ever heard, as those of
     /// containers and virtual machines, are not among them where there is any other.
     var principal: [InterfaceStatus] {
-        let served = interfaces.filter { !["not-selected", "unsuitable-link", "enslaved"].contains($0.reason.code) }
+        let served = interfaces.filter { !Reason.ofNoInterest.contains($0.reason.code) }
         let uplinks = served.filter { !$0.isUnheardVirtual }
         return uplinks.isEmpty ? served : uplinks
     }
@@ -63,7 +63,7 @@ public struct InterfaceStatus: Codable, Sendable, Equatable {
     public var mtu: Int?
     /// Metric of the host's IPv4 route.
     public var metric: Int?
-    /// What carries the CLAT's address: ipvlan or macvlan.
+    /// What carries the CLAT's address.
     public var uplinkKind: UplinkLinkKind?
     /// Why it is what it is, where that is not the usual.
     public var uplinkNote: String?

@@ -5,15 +5,16 @@ public import ClatTranslator
 public enum Step: Hashable, Sendable {
     /// A network namespace without a name.
     case createNamespace
-    /// An ipvlan (or macvlan, where the kernel has no ipvlan) on the uplink, born in the namespace, up.
-    case createUplinkLink(parent: Int, wireless: Bool, hardwareAddress: HardwareAddress)
+    /// The CLAT's own link on the uplink, born in the namespace, up.
+    case createUplinkLink(parent: Int, attachment: UplinkAttachment, hardwareAddress: HardwareAddress)
     /// Sets the ipvlan back to L2 mode, after another program has set all ipvlans of the uplink to another one.
     case restoreMode
     /// A veth pair between namespace and host, both ends up, without addresses.
     case createHostLink(name: String, mtu: Int)
     /// Another device MTU of both its ends, octets.
     case setHostLinkMTU(Int)
-    /// A CLAT IPv6 address on the uplink link; DAD begins.
+    /// A CLAT IPv6 address on the uplink link; DAD begins, where there is any. By a relay, what comes for it is out of the host's
+    /// way from then on.
     case addAddress(IPv6Address)
     /// Takes one away.
     case removeAddress(IPv6Address)
@@ -37,7 +38,7 @@ public enum Step: Hashable, Sendable {
     case stopTranslator
     /// Takes the veth pair away.
     case removeHostLink
-    /// Takes the ipvlan away.
+    /// Takes the CLAT's own link away.
     case removeUplinkLink
     /// Lets the namespace go.
     case closeNamespace
@@ -46,7 +47,7 @@ public enum Step: Hashable, Sendable {
     public enum Name: String, Hashable, Sendable {
         /// See ``Step/createNamespace``.
         case createNamespace = "create the network namespace"
-        /// See ``Step/createUplinkLink(parent:wireless:hardwareAddress:)``.
+        /// See ``Step/createUplinkLink(parent:attachment:hardwareAddress:)``.
         case createUplinkLink = "create the CLAT's link on the uplink"
         /// See ``Step/createHostLink(name:mtu:)``.
         case createHostLink = "create the host's IPv4 device"
@@ -126,16 +127,31 @@ public enum UplinkLinkKind: String, Hashable, Sendable, Codable {
     case ipvlan
     /// Has a hardware address of its own: where the kernel has no ipvlan.
     case macvlan
+    /// A TAP, and a thread that moves packets between it and an uplink that can have neither of the two.
+    case relay
+}
+
+/// What the CLAT's own link on an uplink is to be.
+public enum UplinkAttachment: Hashable, Sendable {
+    /// An ipvlan, as a station on Wi-Fi has one hardware address.
+    case ipvlan
+    /// An ipvlan, or a macvlan where that cannot be had.
+    case ipvlanOrMacvlan
+    /// A relay, as the uplink has no Ethernet header or no neighbour discovery.
+    case relay
 }
 
 /// IPv6 routes of a CLAT namespace.
 public struct Routing: Hashable, Sendable, Codable {
-    /// The default router's link-local address.
+    /// The default router's link-local address; unspecified on a link whose other end needs no name.
     public var router: IPv6Address
     /// Its Ethernet address, if it told: an address in optimistic use may not ask for it (RFC 4429 section 3.2).
     public var hardwareAddress: HardwareAddress?
     /// Prefixes that are on the link.
     public var onLink: [IPv6Prefix]
+
+    /// All goes to the other end of the link.
+    static let direct = Routing(router: .unspecified, hardwareAddress: nil, onLink: [])
 
     /// Those routes.
     public init(router: IPv6Address, hardwareAddress: HardwareAddress?, onLink: [IPv6Prefix]) {

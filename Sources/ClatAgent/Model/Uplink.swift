@@ -10,7 +10,9 @@ public struct Uplink: Hashable, Sendable {
         case wireless
         /// The loopback interface.
         case loopback
-        /// Without Ethernet headers: WireGuard, TUN, PPP, raw-IP WWAN.
+        /// IP packets with nothing before them, and one other end: PPP, raw-IP WWAN, TUN, WireGuard.
+        case pointToPoint
+        /// Something else, such as a tunnel of an IP protocol of its own.
         case other
     }
 
@@ -28,6 +30,8 @@ public struct Uplink: Hashable, Sendable {
     public var isRunning: Bool
     /// Not only with carrier but ready for packets: not while a Wi-Fi station still agrees on keys (RFC 2863 section 3.1.12).
     public var isOperational = true
+    /// Neighbours are not asked for their addresses, as on an Ethernet device that is no Ethernet (IFF_NOARP).
+    public var noARP = false
     /// How often it lost its carrier.
     public var carrierLosses: Int
     /// Link MTU, octets.
@@ -52,6 +56,15 @@ public struct Uplink: Hashable, Sendable {
         self.mtu = mtu
         self.hardwareAddress = hardwareAddress
         self.master = master
+    }
+
+    /// What the CLAT's own link on it is to be.
+    var attachment: UplinkAttachment {
+        switch medium {
+        case .wireless: .ipvlan
+        case .pointToPoint: .relay
+        default: noARP ? .relay : .ipvlanOrMacvlan
+        }
     }
 
     /// The name of the host's IPv4 device for this uplink: `clat-eth0`, or by number where that passes 15 octets.

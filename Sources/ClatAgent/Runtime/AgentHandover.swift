@@ -32,8 +32,8 @@ extension Agent {
             log.notice("beginning anew as \(programPath); \(handover.entries.count) of the CLATs go on")
             // By the name under which the service manager keeps it, where there is one.
             let name = DescriptorStore.state(store?.number ?? 0)
-            for instance in instances.values { instance.packets?.pause() }
-            defer { for instance in instances.values { instance.packets?.resume() } }
+            for instance in instances.values { instance.pause() }
+            defer { for instance in instances.values { instance.resume() } }
             try Privileges.passOn(Preconditions.capabilities)
             defer { try? Privileges.keepOnly(Preconditions.capabilities) }
             throw InheritedDescriptors.pass(descriptors + [(name, state.rawValue)], to: programPath)
@@ -88,9 +88,16 @@ extension Agent {
         guard uplink.carrierLosses == entry.carrierLosses else {
             throw Handover.Problem(description: "the carrier was lost meanwhile, so this may be another network")
         }
+        guard (entry.standing.uplinkLink == .relay) == (uplink.attachment == .relay) else {
+            throw Handover.Problem(description: "neighbour discovery was switched on or off meanwhile")
+        }
         var links: [OwnedLink] = []
         for name in DescriptorStore.links(entry.index) {
             if let link = inherited.take(name) { links.append(OwnedLink(link)) }
+        }
+        var relay: [OwnedLink] = []
+        for name in DescriptorStore.relay(entry.index) {
+            if let descriptor = inherited.take(name) { relay.append(OwnedLink(descriptor)) }
         }
         // The namespace last: what is left of it where anything else is missing is dismantled.
         guard let tun = inherited.take(DescriptorStore.tun(entry.index)),
@@ -98,12 +105,12 @@ extension Agent {
             let namespace = inherited.take(DescriptorStore.namespace(entry.index))
         else { throw Handover.Problem(description: "a descriptor is missing") }
         let instance = Instance(host: kernel)
-        defer { withExtendedLifetime(links) {} }
+        defer { withExtendedLifetime((links, relay)) {} }
         let adoption: Adoption
         do {
             let found = try instance.adopt(
                 entry, namespace: namespace, tun: tun, links: links.map { $0.descriptor.rawValue },
-                datapath: machine.configuration.datapath)
+                relay: relay.map { $0.descriptor.rawValue }, datapath: machine.configuration.datapath)
             adoption = try Adoption(entry, found: found)
         } catch {
             instance.abandon()

@@ -20,10 +20,12 @@ struct DescriptorStore {
     static func uplinkGuard(_ uplink: Int) -> String { "guard-\(uplink)" }
     static func links(_ uplink: Int) -> [String] { ["uplink", "tun", "host"].map { "tcx-\($0)-\(uplink)" } }
 
+    static func relay(_ uplink: Int) -> [String] { ["tap", "in", "out"].map { "relay-\($0)-\(uplink)" } }
+
     /// All of an uplink's, by name.
     static func names(_ descriptors: Instance.Descriptors, _ uplink: Int) -> [(name: String, descriptor: CInt)] {
         [(namespace(uplink), descriptors.namespace), (tun(uplink), descriptors.tun)]
-            + Array(zip(links(uplink), descriptors.links))
+            + Array(zip(links(uplink), descriptors.links)) + Array(zip(relay(uplink), descriptors.relay))
             + [descriptors.uplinkGuard].compactMap { $0 }.map { (uplinkGuard(uplink), $0) }
     }
 
@@ -73,7 +75,9 @@ struct DescriptorStore {
 
     /// Lets go of all that belongs to an uplink, before it is taken down.
     mutating func drop(uplink: Int) {
-        let names = Set([Self.namespace(uplink), Self.tun(uplink), Self.uplinkGuard(uplink)] + Self.links(uplink))
+        let names = Set(
+            [Self.namespace(uplink), Self.tun(uplink), Self.uplinkGuard(uplink)] + Self.links(uplink)
+                + Self.relay(uplink))
         guard !held.isDisjoint(with: names) else { return }
         kept = nil
         drop { names.contains($0) }

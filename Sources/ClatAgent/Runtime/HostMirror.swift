@@ -40,6 +40,8 @@ extension Uplink {
         let medium: Medium =
             if link.flags.contains(.loopback) {
                 .loopback
+            } else if link.isRawIP {
+                .pointToPoint
             } else if !link.isEthernet {
                 .other
             } else {
@@ -51,6 +53,7 @@ extension Uplink {
             carrierLosses: Int(link.carrierLosses), mtu: link.mtu, hardwareAddress: link.hardwareAddress,
             master: link.master.map(Int.init))
         isOperational = link.flags.contains(.running)
+        noARP = link.flags.contains(.noARP)
     }
 }
 

@@ -35,12 +35,13 @@ int guard_uplink(struct __sk_buff *skb)
 	__u64 *stopped;
 
 	if (skb->protocol == bpf_htons(ETH_P_IP))
-		offset = ETH_HLEN + offsetof(struct iphdr, saddr);
+		offset = offsetof(struct iphdr, saddr);
 	else if (skb->protocol == bpf_htons(ETH_P_ARP))
-		offset = ETH_HLEN + ARP_SENDER;
+		offset = ARP_SENDER;
 	else
 		return TC_ACT_UNSPEC;
-	if (bpf_skb_load_bytes(skb, offset, &address, sizeof(address)))
+	/* not every link has an Ethernet header before it */
+	if (bpf_skb_load_bytes_relative(skb, offset, &address, sizeof(address), BPF_HDR_START_NET))
 		return TC_ACT_UNSPEC;
 	address = bpf_ntohl(address);
 	if ((address & CONTINUITY_MASK) != CONTINUITY && address != DUMMY)
