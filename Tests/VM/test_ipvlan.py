@@ -233,8 +233,9 @@ def test_another_hardware_address_is_followed(lab):
             assert works(lab)
             lab.laptop.ip(f"link set eth0 address {address}")
             wait_until(lambda: guest.link(clat, guest.UPLINK)["address"] == address, what="the new address")
-            # At once, not when the router has found out by itself that nobody is at the old one.
-            assert works(lab)
+            # Told by us, not when the router has found out by itself that nobody is at the old one. What tells it is a multicast, which an
+            # ipvlan sends a moment later than its own unicast.
+            assert works(lab) or works(lab)
     assert agent.interface()["state"] == "on"
     assert agent.stop() == 0
 
