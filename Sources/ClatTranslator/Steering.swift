@@ -18,7 +18,7 @@ public struct Steering: ~Copyable, Sendable {
 
     /// The devices of the namespace, all with Ethernet headers but the TUN.
     public struct Devices: Hashable, Sendable {
-        /// Interface index of the ipvlan or macvlan.
+        /// Interface index of the CLAT's own link on the uplink.
         public var uplink: UInt32
         /// Interface index of the namespace's end of the veth.
         public var host: UInt32

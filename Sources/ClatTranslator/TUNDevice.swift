@@ -90,10 +90,10 @@ public struct TUNDevice: ~Copyable, Sendable {
         }
         request.ifr_ifru.ifru_flags = Int16(kind == .tun ? IFF_UP : IFF_NOARP)
         try retrying("ioctl SIOCSIFFLAGS \(name)") { ioctl(anySocket, UInt(SIOCSIFFLAGS), &request) }
+        if kind == .tap { try Self.letOut([], of: fd) }
         self.descriptor = descriptor
         self.interfaceIndex = interfaceIndex
         self.offloads = offloads
-        if kind == .tap { try setFilter(AddressFilter([], at: .source, linkHeader: Int(ETH_HLEN))) }
     }
 
     /// Takes over a device that another process has made, and that is in the calling thread's network namespace still, up.
@@ -103,8 +103,8 @@ public struct TUNDevice: ~Copyable, Sendable {
         let fd = descriptor.rawValue
         var request = ifreq()
         try retrying("look at the TUN (ioctl TUNGETIFF)") { ioctl(fd, UInt(CLAT_TUNGETIFF), &request) }
-        let wanted = CInt(kind.flag | IFF_NO_PI | IFF_VNET_HDR)
-        guard CInt(request.ifr_ifru.ifru_flags) & wanted == wanted else {
+        let flags = CInt(kind.flag | IFF_NO_PI | IFF_VNET_HDR)
+        guard CInt(request.ifr_ifru.ifru_flags) & flags == flags else {
             throw SystemError(call: "take over a TUN without virtio headers", code: EINVAL)
         }
         let place = OwnedDescriptor(
@@ -149,9 +149,11 @@ public struct TUNDevice: ~Copyable, Sendable {
         return withUnsafeBytes(of: request.ifr_ifru.ifru_hwaddr.sa_data) { Array($0.prefix(Int(ETH_ALEN))) }
     }
 
-    /// From now on a TAP hands out only what the filter takes.
-    func setFilter(_ filter: AddressFilter) throws(SystemError) {
-        let fd = descriptor.rawValue
+    /// From now on a TAP hands out IPv6 packets from these addresses, and nothing else.
+    func letOut(_ addresses: [IPv6Address]) throws(SystemError) { try Self.letOut(addresses, of: descriptor.rawValue) }
+
+    private static func letOut(_ addresses: [IPv6Address], of fd: CInt) throws(SystemError) {
+        let filter = AddressFilter(addresses, at: .source, linkHeader: Int(ETH_HLEN))
         try filter.withProgram { program throws(SystemError) in
             _ = try retrying("ioctl TUNATTACHFILTER") { ioctl(fd, UInt(CLAT_TUNATTACHFILTER), program) }
         }

@@ -45,7 +45,7 @@ public final class UplinkRelay: Sendable {
 
     /// From now on moves packets for and from these addresses.
     public func carry(_ addresses: [IPv6Address]) throws(SystemError) {
-        try shared.tap.setFilter(AddressFilter(addresses, at: .source, linkHeader: Int(ETH_HLEN)))
+        try shared.tap.letOut(addresses)
         try shared.sockets.hear(addresses)
     }
 

@@ -42,6 +42,7 @@ struct KernelModel {
             place.namespace = true
         case .createUplinkLink(parent: _, let attachment, hardwareAddress: _):
             try require(place.namespace && place.uplinkLink == nil, "out of order")
+            try require(place.translator == nil, "a translator that knows another link")
             let kind = attachment == .relay ? UplinkLinkKind.relay : .ipvlan
             place.uplinkLink = kind
             result = .uplinkLink(kind)

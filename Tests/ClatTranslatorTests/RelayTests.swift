@@ -88,7 +88,8 @@ struct RelayTests {
     func passed(_ filter: AddressFilter, _ packets: [[UInt8]]) throws -> [[UInt8]] {
         var pair: [CInt] = [0, 0]
         try retrying("socketpair") { socketpair(AF_UNIX, CInt(SOCK_DGRAM.rawValue), 0, &pair) }
-        let (sender, receiver) = (OwnedDescriptor(adopting: pair[0]), OwnedDescriptor(adopting: pair[1]))
+        let sender = OwnedDescriptor(adopting: pair[0])
+        let receiver = OwnedDescriptor(adopting: pair[1])
         let descriptor = receiver.rawValue
         try filter.withProgram { program throws(SystemError) in
             _ = try retrying("SO_ATTACH_FILTER") {

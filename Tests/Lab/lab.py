@@ -52,7 +52,7 @@ class Lab:
         global _serial
         _serial += 1
         self.prefix = f"{PREFIX}{os.getpid()}-" + (f"{_serial}-" if _serial > 1 else "")
-        self.uplink = uplink
+        self.uplink, self.kind = uplink, kind
         self.namespaces = []
         self._agents = 0
         namespace.prepare()
@@ -128,9 +128,6 @@ class Lab:
             self._modem = self.laptop.popen([sys.executable, "-B", _HERE / "modem.py", *words], stdout=subprocess.PIPE)
             if self._modem.stdout.readline() != "ready\n":
                 raise RuntimeError("modem.py did not start")
-            if kind == "ppp":
-                # As pppd does when both have agreed on their interface identifiers (RFC 5072).
-                self.laptop.ip(f"address add fe80::10/64 dev {self.uplink}")
             return
         # The kernel sends to its own address where it may not ask for the other's.
         address = f"address {self.LAPTOP_HARDWARE_ADDRESS}"
@@ -144,6 +141,9 @@ class Lab:
     def _bring_up(self, site, uplink, advertise):
         """The laptop's link comes up last, and its kernel learns all it has from the router."""
         self.laptop.ip(f"link set {uplink} up")
+        if self.kind == "ppp":
+            # As pppd does when both have agreed on their interface identifiers (RFC 5072).
+            self.laptop.ip(f"address add fe80::10/64 dev {uplink}")
         site.router.advertiser.advertise(site.router.advertisement([site.pref64] if advertise else []))
         wait_until(lambda: self.host_address(uplink), what=f"an address on {uplink}")
         wait_until(lambda: any(

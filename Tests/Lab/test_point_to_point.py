@@ -30,7 +30,6 @@ ETH_P_ALL, PACKET_OUTGOING = 3, 4
 @pytest.fixture(params=["tun", "noarp"])
 def lab(request):
     with Lab(uplink="point", kind=request.param) as made:
-        made.kind = request.param
         yield made
 
 

@@ -111,8 +111,8 @@ public struct UplinkMachine: Hashable, Sendable {
             return .failure(
                 Off(uplink.medium == .pointToPoint && !isNamed ? .silentPointToPoint : .noAdvertisement))
         }
-        // Another link altogether, where neighbour discovery was switched on or off.
-        if let kind = standing.uplinkLink, (kind == .relay) != (uplink.attachment == .relay) {
+        // Where neighbour discovery was switched on or off all is built anew: nothing knows the other link.
+        if let target, (target.attachment == .relay) != (uplink.attachment == .relay), !standing.isNothing {
             return .failure(Off(.starting(.createUplinkLink)))
         }
         let present = target?.translator.mappings ?? []

@@ -21,7 +21,7 @@ final class PacketPath: Sendable {
 
     /// Between what it carries packets, in the calling thread's network namespace.
     struct Ends: Sendable {
-        /// Interface index of the ipvlan or macvlan.
+        /// Interface index of the CLAT's own link on the uplink.
         var uplink: UInt32
         /// Interface index of the namespace's end of the veth.
         var host: UInt32

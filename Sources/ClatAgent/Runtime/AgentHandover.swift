@@ -88,6 +88,9 @@ extension Agent {
         guard uplink.carrierLosses == entry.carrierLosses else {
             throw Handover.Problem(description: "the carrier was lost meanwhile, so this may be another network")
         }
+        guard (entry.standing.uplinkLink == .relay) == (uplink.attachment == .relay) else {
+            throw Handover.Problem(description: "neighbour discovery was switched on or off meanwhile")
+        }
         var links: [OwnedLink] = []
         for name in DescriptorStore.links(entry.index) {
             if let link = inherited.take(name) { links.append(OwnedLink(link)) }
