@@ -9,11 +9,13 @@ RELEASE := -c release --static-swift-stdlib
 BINARY := .build/release/clat-agent
 
 BUILD_PACKAGES := libmnl-dev libcap-dev libbpf-dev libmd-dev libc-ares-dev linux-libc-dev pkg-config
-LAB_PACKAGES := python3 python3-pytest strace iproute2 iputils-ping traceroute tcpdump ethtool nftables tayga curl bind9-dnsutils unbound
+DEB_PACKAGES := dpkg-dev lintian
+LAB_PACKAGES := python3 python3-pytest strace iproute2 iputils-ping ndisc6 traceroute tcpdump ethtool nftables tayga curl bind9-dnsutils unbound \
+	man-db groff-base $(DEB_PACKAGES)
 BENCH_PACKAGES := iperf3
 VM_PACKAGES := qemu-system-x86 busybox-static cpio kmod
 
-.PHONY: all deps lab-deps vm-deps build demo check check-vm bench bench-vm dist faults fuzz lint fmt clean install soak uninstall deb
+.PHONY: all deps lab-deps vm-deps build demo check check-vm bench bench-tool bench-vm dist faults fuzz lint fmt clean install soak uninstall deb
 
 all: build
 
@@ -39,6 +41,10 @@ vm-deps: deps
 build: deps
 	$(Q)swift build $(RELEASE) --product clat-agent
 
+# Counts allocations and small datagrams, for the benchmark and its tests.
+bench-tool: deps
+	$(Q)swift build $(RELEASE) --product translator-bench
+
 demo: lab-deps build
 	$(Q)CLAT_AGENT=$(CURDIR)/$(BINARY) $(PYTHON) Tests/Lab/demo.py
 
@@ -51,16 +57,15 @@ check-vm: lab-deps build
 	$(Q)$(MAKE) -s vm-deps || true
 	$(Q)Tests/VM/run
 
-# Ten minutes, on a machine that does nothing else. WRITE=1 writes docs/performance.md; SWEEP=1 compares lengths of the TUN's
-# queue too, which takes as long again.
+# Ten minutes, on a machine that does nothing else. WRITE=1 writes docs/performance.md, if the machine was quiet and there were
+# five rounds, or with FORCE=1; SWEEP=1 compares lengths of the TUN's queue too, which takes as long again.
 ROUNDS ?= 5
 SECONDS ?= 2
 IDLE ?= 60
-bench: lab-deps build
+bench: lab-deps build bench-tool
 	$(call need,$(BENCH_PACKAGES))
-	$(Q)swift build $(RELEASE) --product translator-bench
 	$(Q)CLAT_AGENT=$(CURDIR)/$(BINARY) $(PYTHON) -B Tests/Bench/bench.py --rounds $(ROUNDS) --seconds $(SECONDS) \
-		--idle $(IDLE) $(if $(filter 1,$(WRITE)),--write) $(if $(filter 1,$(SWEEP)),--sweep)
+		--idle $(IDLE) $(if $(filter 1,$(WRITE)),--write) $(if $(filter 1,$(FORCE)),--force) $(if $(filter 1,$(SWEEP)),--sweep)
 
 # Fuzzes each parser for that many seconds, or only TARGET; ends with libFuzzer's figures, and fails where it finds a crash.
 FUZZ_SECONDS := $(if $(filter command line,$(origin SECONDS)),$(SECONDS),60)
@@ -68,9 +73,8 @@ fuzz: deps
 	$(Q)Tests/Fuzz/fuzz.sh $(FUZZ_SECONDS) $(TARGET)
 
 # The same on Debian's kernel in emulation, where Jool can be had; a quarter of an hour.
-bench-vm: lab-deps build
+bench-vm: lab-deps build bench-tool
 	$(call need,$(BENCH_PACKAGES) $(VM_PACKAGES))
-	$(Q)swift build $(RELEASE) --product translator-bench
 	$(Q)Tests/VM/bench --rounds $(ROUNDS) --seconds $(SECONDS) --idle 0
 
 # Every system call of the agent's effects made to fail, at each place, in turn: the better part of an hour. FAULTS=-k PATTERN chooses.
@@ -98,34 +102,50 @@ clean:
 
 PREFIX ?= /usr/local
 UNITDIR ?= $(PREFIX)/lib/systemd/system
+NETWORKDIR ?= $(PREFIX)/lib/systemd/network
 SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
 MANDIR ?= $(PREFIX)/share/man
 BASHDIR ?= $(PREFIX)/share/bash-completion/completions
 ZSHDIR ?= $(PREFIX)/share/zsh/site-functions
 FISHDIR ?= $(PREFIX)/share/fish/vendor_completions.d
 DOCDIR ?= $(PREFIX)/share/doc/clat-agent
-INSTALLED = $(PREFIX)/sbin/clat-agent $(UNITDIR)/clat-agent.service $(SYSUSERSDIR)/clat-agent.conf \
+# For other managers of services and networks, and what the README points to.
+CONTRIB := $(wildcard contrib/apparmor/* contrib/dhcpcd/* contrib/NetworkManager/* contrib/networkd-dispatcher/* contrib/openrc/* contrib/runit/*)
+DOCUMENTS := README.md CHANGELOG.md SECURITY.md $(wildcard docs/*.md) docs/idea.svg docs/status.schema.json
+INSTALLED = $(PREFIX)/sbin/clat-agent $(UNITDIR)/clat-agent.service $(NETWORKDIR)/10-clat-agent.network $(SYSUSERSDIR)/clat-agent.conf \
 	$(MANDIR)/man8/clat-agent.8 $(MANDIR)/man5/clat-agent.toml.5 \
 	$(BASHDIR)/clat-agent $(ZSHDIR)/_clat-agent $(FISHDIR)/clat-agent.fish \
-	$(DOCDIR)/README.md $(DOCDIR)/status.schema.json $(DOCDIR)/org.clatagent.varlink
+	$(DOCDIR)/org.clatagent.varlink $(addprefix $(DOCDIR)/,$(DOCUMENTS) $(CONTRIB))
+PROGRAM := $(or $(CLAT_AGENT),$(BINARY))
 
-# CLAT_AGENT=FILE installs that binary instead of one that is built now.
-install: $(if $(CLAT_AGENT),,build)
-	$(Q)install -D -m 755 $(or $(CLAT_AGENT),$(BINARY)) $(DESTDIR)$(PREFIX)/sbin/clat-agent
-	$(Q)install -d $(dir $(addprefix $(DESTDIR),$(INSTALLED)))
-	$(Q)sed 's,@SBINDIR@,$(PREFIX)/sbin,' contrib/systemd/clat-agent.service > $(DESTDIR)$(UNITDIR)/clat-agent.service
+# Builds nothing, as root need not have Swift: `make build` comes first. CLAT_AGENT=FILE installs that binary.
+install:
+	$(Q)[ -x $(PROGRAM) ] || { echo "there is no $(PROGRAM) to install; build it first: make build" >&2; exit 66; }
+	$(Q)install -D -m 755 $(PROGRAM) $(DESTDIR)$(PREFIX)/sbin/clat-agent
+	$(Q)install -d $(sort $(dir $(addprefix $(DESTDIR),$(INSTALLED))))
 	$(Q)install -m 644 contrib/systemd/clat-agent.sysusers $(DESTDIR)$(SYSUSERSDIR)/clat-agent.conf
+	$(Q)install -m 644 contrib/systemd/10-clat-agent.network $(DESTDIR)$(NETWORKDIR)/
 	$(Q)install -m 644 docs/man/clat-agent.8 $(DESTDIR)$(MANDIR)/man8/
 	$(Q)install -m 644 docs/man/clat-agent.toml.5 $(DESTDIR)$(MANDIR)/man5/
 	$(Q)for shell in bash:$(BASHDIR)/clat-agent zsh:$(ZSHDIR)/_clat-agent fish:$(FISHDIR)/clat-agent.fish; do \
-	  $(or $(CLAT_AGENT),$(BINARY)) --generate-completion-script $${shell%%:*} | sed '1{/^#!/d}' > $(DESTDIR)$${shell#*:}; done
-	$(Q)install -m 644 README.md docs/status.schema.json Sources/ClatAgent/Control/org.clatagent.varlink $(DESTDIR)$(DOCDIR)/
+	  $(PROGRAM) --generate-completion-script $${shell%%:*} | sed '1{/^#!/d}' > $(DESTDIR)$${shell#*:}; done
+	$(Q)install -m 644 Sources/ClatAgent/Control/org.clatagent.varlink $(DESTDIR)$(DOCDIR)/
+	$(Q)for file in $(DOCUMENTS); do install -m 644 $$file $(DESTDIR)$(DOCDIR)/$$file; done
+	$(Q)sed 's,@SBINDIR@,$(PREFIX)/sbin,' contrib/systemd/clat-agent.service > $(DESTDIR)$(UNITDIR)/clat-agent.service
+	$(Q)for file in $(CONTRIB); do sed 's,@SBINDIR@,$(PREFIX)/sbin,' $$file > $(DESTDIR)$(DOCDIR)/$$file; done
+	$(Q)install -d $(DESTDIR)/etc/clat-agent
+ifeq ($(DESTDIR),)
+	$(Q)if command -v systemd-sysusers >/dev/null; then systemd-sysusers clat-agent.conf; fi
+	$(Q)if [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
+endif
 
 # The configuration and the key of the addresses stay: they are yours.
 uninstall:
 	$(Q)rm -f $(addprefix $(DESTDIR),$(INSTALLED))
-	$(Q)rmdir $(DESTDIR)$(DOCDIR) 2>/dev/null || true
+	$(Q)rm -rf $(DESTDIR)$(DOCDIR)
+	$(Q)rmdir $(DESTDIR)/etc/clat-agent 2>/dev/null || true
 
 # A Debian package, in .build-deb.
 deb: $(if $(CLAT_AGENT),,build)
-	$(Q)CLAT_AGENT=$(or $(CLAT_AGENT),$(CURDIR)/$(BINARY)) contrib/deb/build .build-deb
+	$(call need,$(DEB_PACKAGES))
+	$(Q)CLAT_AGENT=$(if $(CLAT_AGENT),$(CLAT_AGENT),$(CURDIR)/$(BINARY)) contrib/deb/build .build-deb

@@ -23,6 +23,8 @@ let package = Package(
         .systemLibrary(name: "CLibMd", pkgConfig: "libmd", providers: [.apt(["libmd-dev"])]),
         .systemLibrary(name: "CLibBpf", pkgConfig: "libbpf", providers: [.apt(["libbpf-dev"])]),
         .systemLibrary(name: "CAres", pkgConfig: "libcares", providers: [.apt(["libc-ares-dev"])]),
+        // What the eBPF programs and their loader both know.
+        .systemLibrary(name: "CSteering", path: "Sources/ClatTranslator/BPF"),
         .systemLibrary(name: "CLinux", providers: [.apt(["linux-libc-dev"])]),
         .systemLibrary(name: "CSeccomp", providers: [.apt(["linux-libc-dev"])]),
         .target(
@@ -31,7 +33,8 @@ let package = Package(
             name: "ClatNetlink", dependencies: ["ClatBase", "CLibMnl"], cSettings: gnu, swiftSettings: settings),
         .plugin(name: "EmbedBPF", capability: .buildTool()),
         .target(
-            name: "ClatTranslator", dependencies: ["ClatBase", "CLibBpf", "CLinux", "CSeccomp"], exclude: ["BPF"],
+            name: "ClatTranslator", dependencies: ["ClatBase", "CLibBpf", "CLinux", "CSeccomp", "CSteering"],
+            exclude: ["BPF"],
             cSettings: gnu, swiftSettings: settings, plugins: ["EmbedBPF"]),
         .target(
             name: "ClatAgent",
@@ -61,7 +64,8 @@ let package = Package(
         .executableTarget(
             name: "translator-bench", dependencies: ["ClatBase", "ClatTranslator", "CLinux"], path: "Tests/Bench",
             exclude: [
-                "bench.py", "contestants.py", "measurements.py", "plot.py", "report.py", "sweep.py", "test_report.py",
+                "aims.py", "bench.py", "contestants.py", "measurements.py", "plot.py", "report.py", "sweep.py",
+                "test_bench.py", "test_report.py",
             ],
             cSettings: gnu, swiftSettings: settings),
         .testTarget(

@@ -7,7 +7,9 @@
 #define icmp6_filter kernel_icmp6_filter
 #include <linux/icmpv6.h>
 #undef icmp6_filter
+#include <linux/ethtool_netlink.h>
 #include <linux/fib_rules.h>
+#include <linux/genetlink.h>
 #include <linux/if.h>
 #include <linux/if_addr.h>
 #include <linux/if_arp.h>

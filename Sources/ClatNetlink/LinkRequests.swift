@@ -25,6 +25,15 @@ extension NetlinkSocket {
         }
     }
 
+    /// How many packets a link has lost on their way out, as with a full queue.
+    public mutating func transmitDrops(ofLink index: UInt32) throws(NetlinkError) -> UInt64 {
+        let operation = "read the statistics of link \(index)"
+        guard let count = try collect(operation, .statistics(of: index), Link.readTransmitDrops).first else {
+            throw NetlinkError(operation: operation, code: ENODATA)
+        }
+        return count
+    }
+
     /// Makes a pair of veths, both down: one here and one in another namespace. The one here gets no link-local address of
     /// its own when it comes up. Either goes when the other does.
     ///
@@ -77,6 +86,11 @@ extension NetlinkSocket {
         try perform("delete link \(index)", .deleteLink(index))
     }
 
+    /// Removes a link of another namespace, which has that id here (IFLA_TARGET_NETNSID).
+    public mutating func deleteLink(named name: String, inNamespace id: Int32) throws(NetlinkError) {
+        try perform("delete link \(name) of the namespace \(id)", .deleteLink(named: name, inNamespace: id))
+    }
+
     /// Sets a link up or down.
     public mutating func setLink(_ index: UInt32, up: Bool) throws(NetlinkError) {
         try perform("set link \(index) \(up ? "up" : "down")", .setLink(index, up: up))
@@ -85,18 +99,6 @@ extension NetlinkSocket {
     /// Sets a link's MTU, in octets.
     public mutating func setMTU(_ mtu: Int, ofLink index: UInt32) throws(NetlinkError) {
         try perform("set the MTU of link \(index) to \(mtu)", .setMTU(mtu, ofLink: index))
-    }
-
-    /// Renames a link.
-    public mutating func renameLink(_ index: UInt32, to name: String) throws(NetlinkError) {
-        try perform("rename link \(index) to \(name)", .renameLink(index, to: name))
-    }
-
-    /// Sets how many packets a link's queue holds.
-    public mutating func setTransmitQueueLength(_ length: Int, ofLink index: UInt32) throws(NetlinkError) {
-        try perform(
-            "set the transmit queue length of link \(index) to \(length)",
-            .setTransmitQueueLength(length, ofLink: index))
     }
 
     /// Sets how a link that comes up gets its link-local address.
@@ -111,6 +113,19 @@ extension NetlinkSocket {
 extension Link {
     static func read(_ type: Int, _ bytes: RawSpan, _ body: Range<Int>) throws(MalformedMessage) -> Link? {
         type == RTM_NEWLINK ? try Link(bytes, body) : nil
+    }
+
+    /// Of an RTM_NEWSTATS: `struct if_stats_msg`, then attributes; `struct rtnl_link_stats64` grows at its end.
+    static func readTransmitDrops(
+        _ type: Int, _ bytes: RawSpan, _ body: Range<Int>
+    ) throws(MalformedMessage) -> UInt64? {
+        var attributes = AttributeCursor(body, after: if_stats_msg.self)
+        while let attribute = try attributes.next(in: bytes) {
+            guard attribute.type == IFLA_STATS_LINK_64 else { continue }
+            let offset = MemoryLayout<rtnl_link_stats64>.offset(of: \.tx_dropped) ?? 0
+            return try bytes.load(UInt64.self, at: attribute.value.dropFirst(offset))
+        }
+        return nil
     }
 }
 
@@ -142,6 +157,13 @@ extension Request {
         var request = Request(link: RTM_GETLINK, index: index)
         request.put(IFLA_EXT_MASK, UInt32(RTEXT_FILTER_SKIP_STATS))
         return request
+    }
+
+    static func statistics(of index: UInt32) -> Request {
+        // IFLA_STATS_FILTER_BIT is a macro with an argument.
+        let filter = UInt32(1) << UInt32(IFLA_STATS_LINK_64 - 1)
+        return Request(
+            RTM_GETSTATS, 0, if_stats_msg(family: 0, pad1: 0, pad2: 0, ifindex: index, filter_mask: filter))
     }
 
     static func newVeth(
@@ -208,6 +230,13 @@ extension Request {
         Request(link: RTM_DELLINK, index: index)
     }
 
+    static func deleteLink(named name: String, inNamespace id: Int32) -> Request {
+        var request = Request(link: RTM_DELLINK)
+        request.put(IFLA_TARGET_NETNSID, id)
+        request.put(IFLA_IFNAME, text: name)
+        return request
+    }
+
     static func setLink(_ index: UInt32, up: Bool) -> Request {
         var body = ifinfomsg()
         body.ifi_index = Int32(bitPattern: index)
@@ -219,18 +248,6 @@ extension Request {
     static func setMTU(_ mtu: Int, ofLink index: UInt32) -> Request {
         var request = Request(link: RTM_NEWLINK, index: index)
         request.put(IFLA_MTU, UInt32(clamping: mtu))
-        return request
-    }
-
-    static func renameLink(_ index: UInt32, to name: String) -> Request {
-        var request = Request(link: RTM_NEWLINK, index: index)
-        request.put(IFLA_IFNAME, text: name)
-        return request
-    }
-
-    static func setTransmitQueueLength(_ length: Int, ofLink index: UInt32) -> Request {
-        var request = Request(link: RTM_NEWLINK, index: index)
-        request.put(IFLA_TXQLEN, UInt32(clamping: length))
         return request
     }
 

@@ -121,8 +121,13 @@ public struct NetlinkSocket: ~Copyable, Sendable {
         try self.init(namespace: namespace.descriptor)
     }
 
-    private init(namespace: CInt?) throws(NetlinkError) {
-        socket = try MnlSocket.bound(namespace: namespace)
+    /// A socket of another protocol than rtnetlink's, in the calling thread's namespace.
+    init(protocol number: CInt) throws(NetlinkError) {
+        try self.init(namespace: nil, protocol: number)
+    }
+
+    private init(namespace: CInt?, protocol number: CInt = NETLINK_ROUTE) throws(NetlinkError) {
+        socket = try MnlSocket.bound(namespace: namespace, protocol: number)
         socket.setReceiveTimeout(seconds: Self.patience)
     }
 

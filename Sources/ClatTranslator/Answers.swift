@@ -18,7 +18,7 @@ extension Translator {
         if header.protocolNumber == IPProtocol.icmp {
             guard payload < end, ICMPHeader.isQuery(ipv4: buffer.bytes.load8(payload)) else { return }
         }
-        guard hostErrors.allows(configuration.errorsPerSecond, now: now) else {
+        guard hostErrors.allow(answer, configuration.errorsPerSecond, now) else {
             return counters.add(to: .errorsSuppressed)
         }
         if offload.needsChecksum { offload.finishChecksum(&buffer, packet: packet.lowerBound..<end) }
@@ -46,13 +46,14 @@ extension Translator {
     ) {
         guard let header = IPv6Header(buffer.bytes.extracting(packet)) else { return }
         let end = packet.lowerBound + IPv6Header.size + header.payloadLength
-        if let upper = try? UpperLayer(buffer.bytes, header, packet.lowerBound..<end) {
-            guard upper.fragment?.offset ?? 0 == 0 else { return }
-            if upper.protocolNumber == IPProtocol.icmpv6 {
-                guard upper.start < end, !ICMPHeader.isError(ipv6: buffer.bytes.load8(upper.start)) else { return }
-            }
+        // Also behind the Routing header that is refused; where that cannot be told, silence.
+        guard let upper = try? UpperLayer(buffer.bytes, header, packet.lowerBound..<end, isRouted: true),
+            upper.fragment?.offset ?? 0 == 0
+        else { return }
+        if upper.protocolNumber == IPProtocol.icmpv6 {
+            guard upper.start < end, !ICMPHeader.isError(ipv6: buffer.bytes.load8(upper.start)) else { return }
         }
-        guard networkErrors.allows(configuration.errorsPerSecond, now: now) else {
+        guard networkErrors.allow(answer, configuration.errorsPerSecond, now) else {
             return counters.add(to: .errorsSuppressed)
         }
         if offload.needsChecksum { offload.finishChecksum(&buffer, packet: packet.lowerBound..<end) }
@@ -71,5 +72,17 @@ extension Translator {
         Offload().store(into: &buffer, at: start - Offload.size)
         counters.add(to: .errorsToNetwork)
         sink.send(buffer.bytes.extracting(start - Offload.size..<messageEnd))
+    }
+}
+
+/// How many errors go to one side: those about a packet's size, and all others.
+struct ErrorLimits: Sendable {
+    private var sizes = RateLimit()
+    private var others = RateLimit()
+
+    mutating func allow(_ answer: Refusal.Answer, _ perSecond: UInt32, _ now: UInt64) -> Bool {
+        let isFragmentationNeeded = answer.type == UInt8(ICMP_DEST_UNREACH) && answer.code == UInt8(ICMP_FRAG_NEEDED)
+        let isAboutSize = isFragmentationNeeded || answer.type == UInt8(ICMP6_PACKET_TOO_BIG)
+        return isAboutSize ? sizes.allows(perSecond, now: now) : others.allows(perSecond, now: now)
     }
 }

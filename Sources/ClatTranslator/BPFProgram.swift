@@ -1,4 +1,5 @@
 import CLibBpf
+import CSteering
 import ClatBase
 import Glibc
 import Synchronization
@@ -12,9 +13,12 @@ struct BPFProgram: ~Copyable, Sendable {
     let configurations: OwnedDescriptor
     /// One `clat_counts` per possible processor.
     let counters: OwnedDescriptor
+    private let processors: Int
 
     /// Loads the object; the kernel's verifier reads every program.
     init(image: [UInt8] = Self.image) throws(SteeringError) {
+        // The kernel writes as many counters, so that a guess would not do.
+        let processors = Int(try check(libbpf_num_possible_cpus(), "count the possible processors"))
         let object = try BPFObjectFile(image)
         let fromHost = try object.program("from_host")
         let fromUplink = try object.program("from_uplink")
@@ -26,6 +30,7 @@ struct BPFProgram: ~Copyable, Sendable {
         self.fromTUN = fromTUN
         self.configurations = configurations
         self.counters = counters
+        self.processors = processors
     }
 
     /// The object file.
@@ -46,7 +51,7 @@ struct BPFProgram: ~Copyable, Sendable {
 
     /// The sum over all processors.
     borrowing func counts() throws(SteeringError) -> clat_counts {
-        var perProcessor = [clat_counts](repeating: clat_counts(), count: Int(max(1, libbpf_num_possible_cpus())))
+        var perProcessor = [clat_counts](repeating: clat_counts(), count: processors)
         var key: UInt32 = 0
         try check(bpf_map_lookup_elem(counters.rawValue, &key, &perProcessor), "read the counters")
         return perProcessor.reduce(into: clat_counts()) { $0.add($1) }

@@ -14,8 +14,8 @@ public struct ICMPErrorSocket: ~Copyable, Sendable {
     public init() throws(SystemError) {
         let owner = try OwnedDescriptor(
             socket: AF_INET6, .raw, transport: CInt(IPPROTO_ICMPV6), named: "a raw ICMPv6 socket")
-        // Destination unreachable, packet too big, time exceeded, parameter problem.
-        try owner.hearOnly(icmpv6: 1...4)
+        // These and what is between them: packet too big, time exceeded.
+        try owner.hearOnly(icmpv6: UInt8(ICMP6_DST_UNREACH)...UInt8(ICMP6_PARAM_PROB))
         try owner.set(CInt(IPPROTO_IPV6), IPV6_RECVPKTINFO, CInt(1), "IPV6_RECVPKTINFO")
         try owner.set(CInt(IPPROTO_IPV6), IPV6_RECVHOPLIMIT, CInt(1), "IPV6_RECVHOPLIMIT")
         try owner.set(CInt(IPPROTO_IPV6), IPV6_RECVTCLASS, CInt(1), "IPV6_RECVTCLASS")

@@ -29,6 +29,8 @@ struct Reassembler: ~Copyable, Sendable {
         var total: Int?
         /// The end of the fragment that reaches furthest.
         var reach = 0
+        /// Octets of the largest fragment.
+        var largest = 0
         /// Units of 8 octets that have come.
         var units = 0
         var isCondemned = false
@@ -58,11 +60,11 @@ struct Reassembler: ~Copyable, Sendable {
     /// Whether fragments of that packet wait, or it is condemned.
     func holds(_ key: Key) -> Bool { count > 0 && entries.contains { $0?.key == key } }
 
-    /// Takes a fragment, whose place and length have been checked. Gives the entry and the octets of its packet if that is
-    /// complete now; it then must be taken out.
+    /// Takes a fragment, whose place and length have been checked. Gives the entry and the octets of its packet, and of the
+    /// largest fragment of that, if it is complete now; it then must be taken out.
     mutating func add(
         _ key: Key, _ fragment: Fragment, _ payload: RawSpan, _ head: Head, now: UInt64, _ counters: TranslatorCounters
-    ) throws(Refusal) -> (entry: Int, length: Int)? {
+    ) throws(Refusal) -> (entry: Int, length: Int, largest: Int)? {
         expire(now, counters)
         let index = try place(of: key, now, counters)
         guard var entry = entries[index] else { return nil }
@@ -81,6 +83,7 @@ struct Reassembler: ~Copyable, Sendable {
             entry.total = end
         }
         entry.reach = max(entry.reach, end)
+        entry.largest = max(entry.largest, payload.byteCount)
         if entry.reach > entry.total ?? .max { try condemn(index) }
         if fragment.offset == 0 { entry.head = head }
         entry.units += units.count
@@ -89,7 +92,7 @@ struct Reassembler: ~Copyable, Sendable {
         Self.set(&starts, index, units.lowerBound)
         try write(index, payload, at: fragment.offset, counters)
         guard let total = entry.total, entry.units == (total + 7) / 8 else { return nil }
-        return (index, total)
+        return (index, total, entry.largest)
     }
 
     /// Copies a complete packet out, ends its entry and gives what is known of its IP header.

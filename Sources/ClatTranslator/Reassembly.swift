@@ -20,21 +20,27 @@ extension Translator {
         return false
     }
 
-    /// Adds an IPv4 fragment to what there is of its packet, and translates that if it is complete.
+    /// Adds an IPv4 fragment to what there is of its packet, and translates that if it is complete. What comes of it is cut no
+    /// larger than the host has cut it: that may have followed a Packet Too Big.
     mutating func reassemble(
         _ header: IPv4Header, _ fragment: Fragment, _ payload: RawSpan, _ now: UInt64,
         _ sink: inout some PacketSink & ~Copyable
     ) throws(Refusal) {
         let head = Reassembler.Head(trafficClass: header.trafficClass, hopLimit: header.ttl)
         guard
-            let (entry, length) = try reassembler.add(
+            let (entry, length, largest) = try reassembler.add(
                 Reassembler.Key(header), fragment, payload, head, now: now, counters)
         else { return }
+        let lowestIPv6MTU = configuration.lowestIPv6MTU
+        defer { configuration.lowestIPv6MTU = lowestIPv6MTU }
+        configuration.lowestIPv6MTU = min(
+            lowestIPv6MTU, max(1280, largest + IPv6Header.size + IPv6Header.fragmentHeaderSize))
         var header = header
         header.headerLength = IPv4Header.size
         header.totalLength = IPv4Header.size + length
         header.fragmentField = 0
-        try translateWhole(entry, length, headers: IPv4Header.size, now, &sink) { bytes, start, head in
+        let limit = 0xffff - IPv4Header.size
+        try translateWhole(entry, length, limit, headers: IPv4Header.size, now, &sink) { bytes, start, head in
             header.trafficClass = head.trafficClass
             header.ttl = head.hopLimit
             header.store(into: &bytes, at: start)
@@ -49,7 +55,7 @@ extension Translator {
     ) throws(Refusal) {
         let head = Reassembler.Head(trafficClass: header.trafficClass, hopLimit: header.hopLimit)
         let key = Reassembler.Key(header, fragment)
-        guard let (entry, length) = try reassembler.add(key, fragment, payload, head, now: now, counters) else {
+        guard let (entry, length, _) = try reassembler.add(key, fragment, payload, head, now: now, counters) else {
             return
         }
         let headers = IPv6Header.size + IPv6Header.fragmentHeaderSize
@@ -57,7 +63,9 @@ extension Translator {
         header.nextHeader = IPProtocol.fragment
         header.payloadLength = IPv6Header.fragmentHeaderSize + length
         let whole = Fragment(offset: 0, more: false, identification: fragment.identification)
-        try translateWhole(entry, length, headers: headers, now, &sink) { bytes, start, head in
+        // The payload length does not count the IPv6 header.
+        let limit = 0xffff - IPv6Header.fragmentHeaderSize
+        try translateWhole(entry, length, limit, headers: headers, now, &sink) { bytes, start, head in
             header.trafficClass = head.trafficClass
             header.hopLimit = head.hopLimit
             header.store(into: &bytes, at: start)
@@ -65,14 +73,18 @@ extension Translator {
         }
     }
 
-    /// Takes a complete packet out, has its headers written before it, and translates it like any other.
+    /// Where a reassembled packet lies: its frame with its headers, and `headroom` before it.
+    static let wholePacketSize =
+        headroom + Offload.size + IPv6Header.size + IPv6Header.fragmentHeaderSize + 0xffff
+
+    /// Takes a complete packet out, has its headers written before it, and translates it like any other. More than `limit`
+    /// octets no length field could tell.
     private mutating func translateWhole(
-        _ entry: Int, _ length: Int, headers: Int, _ now: UInt64, _ sink: inout some PacketSink & ~Copyable,
+        _ entry: Int, _ length: Int, _ limit: Int, headers: Int, _ now: UInt64,
+        _ sink: inout some PacketSink & ~Copyable,
         writeHeaders: (inout MutableRawSpan, Int, Reassembler.Head) -> Void
     ) throws(Refusal) {
-        if wholePacket.isEmpty {
-            wholePacket = [UInt8](repeating: 0, count: Self.headroom + Offload.size + IPv6Header.size + 8 + 0xffff)
-        }
+        if wholePacket.isEmpty { wholePacket = [UInt8](repeating: 0, count: Self.wholePacketSize) }
         var memory: [UInt8] = []
         swap(&memory, &wholePacket)
         defer { swap(&memory, &wholePacket) }
@@ -80,7 +92,7 @@ extension Translator {
         var bytes = span.mutableBytes
         let start = Self.headroom + Offload.size
         guard let head = reassembler.take(entry, length: length, into: &bytes, at: start + headers),
-            length <= 0xffff - headers
+            length <= limit
         else { throw Refusal(.fragmentInvalid) }
         writeHeaders(&bytes, start, head)
         counters.add(to: .reassembled)

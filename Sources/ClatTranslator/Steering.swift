@@ -1,4 +1,5 @@
 import CLibBpf
+import CSteering
 public import ClatBase
 import Glibc
 
@@ -66,12 +67,18 @@ public struct Steering: ~Copyable, Sendable {
             if !former.isEmpty {
                 try Self.replace(former, by: program, on: devices)
             } else {
-                attachment == .tcx ? Self.tcxLinks(program, devices) : nil
+                attachment == .tcx ? try Self.tcxLinks(program, devices) : nil
             }
         if links == nil {
-            try Self.attachFilter(program.fromUplink, to: devices.uplink)
-            try Self.attachFilter(program.fromTUN, to: devices.tun)
-            try Self.attachFilter(program.fromHost, to: devices.host)
+            do throws(SteeringError) {
+                try Self.attachFilter(program.fromUplink, to: devices.uplink)
+                try Self.attachFilter(program.fromTUN, to: devices.tun)
+                try Self.attachFilter(program.fromHost, to: devices.host)
+            } catch {
+                // One alone would take packets to where nobody waits for them.
+                for interface in [devices.uplink, devices.tun, devices.host] { Self.removeFilters(from: interface) }
+                throw error
+            }
         }
         self.attachment = links == nil ? .clsact : .tcx
         self.program = program
@@ -129,18 +136,25 @@ public struct Steering: ~Copyable, Sendable {
     }
 
     /// Nil where the kernel has no tcx.
-    private static func tcxLinks(_ program: borrowing BPFProgram, _ devices: Devices) -> [3 of OwnedDescriptor]? {
-        guard let uplink = tcxLink(program.fromUplink, devices.uplink),
-            let tun = tcxLink(program.fromTUN, devices.tun),
-            let host = tcxLink(program.fromHost, devices.host)
+    private static func tcxLinks(
+        _ program: borrowing BPFProgram, _ devices: Devices
+    ) throws(SteeringError) -> [3 of OwnedDescriptor]? {
+        guard let uplink = try tcxLink(program.fromUplink, devices.uplink),
+            let tun = try tcxLink(program.fromTUN, devices.tun),
+            let host = try tcxLink(program.fromHost, devices.host)
         else { return nil }
         return [uplink, tun, host]
     }
 
-    private static func tcxLink(_ program: borrowing OwnedDescriptor, _ interface: UInt32) -> OwnedDescriptor? {
+    private static func tcxLink(
+        _ program: borrowing OwnedDescriptor, _ interface: UInt32
+    ) throws(SteeringError) -> OwnedDescriptor? {
         let link = bpf_link_create(
             program.rawValue, CInt(interface), bpf_attach_type(UInt32(CLAT_BPF_TCX_INGRESS)), nil)
-        return link < 0 ? nil : OwnedDescriptor(adopting: link)
+        do throws(SteeringError) { return try adopt(link, "attach an eBPF program") } catch {
+            if error.isPassing { throw error }
+            return nil
+        }
     }
 
     /// Handle and priority are always the same, so that a program left by another process is replaced, not joined.
@@ -167,6 +181,16 @@ public struct Steering: ~Copyable, Sendable {
         }
         guard answer >= 0 else {
             throw SteeringError(SystemError(call: "attach an eBPF filter", code: -answer), log: log)
+        }
+    }
+
+    /// The queueing discipline, with all its filters: the devices are ours.
+    private static func removeFilters(from interface: UInt32) {
+        withZeroed(bpf_tc_hook.self) { hook in
+            hook.pointee.sz = MemoryLayout<bpf_tc_hook>.size
+            hook.pointee.ifindex = CInt(interface)
+            hook.pointee.attach_point = bpf_tc_attach_point(BPF_TC_INGRESS.rawValue | BPF_TC_EGRESS.rawValue)
+            _ = bpf_tc_hook_destroy(hook)
         }
     }
 }

@@ -5,25 +5,27 @@ import Glibc
 /// Datagrams wait in `DatagramBatch`es, one for each direction, until a frame comes that does not fit in, or until whoever
 /// reads finds nothing more to read and calls `flush()`. So nothing waits longer than it takes to translate a batch, and
 /// within a direction nothing overtakes anything.
-struct TUNSink: PacketSink, ~Copyable {
+package struct TUNSink: PacketSink, ~Copyable {
     private let descriptor: CInt
     /// Frames the kernel would not take since this was last set to zero.
-    var faults: UInt64 = 0
+    package var faults: UInt64 = 0
     /// Whether datagrams wait.
     private(set) var isHolding = false
     private var isBatching: Bool
+    /// The kernel has taken a super-packet.
+    private var isKindKnown = false
     private var toHost = DatagramBatch()
     private var toUplink = DatagramBatch()
 
     /// - Parameters:
     ///   - descriptor: where frames are written.
     ///   - batches: make super-packets of UDP, where the kernel knows them.
-    init(descriptor: CInt, batches: Bool) {
+    package init(descriptor: CInt, batches: Bool) {
         self.descriptor = descriptor
         isBatching = batches
     }
 
-    mutating func send(_ frame: RawSpan) {
+    package mutating func send(_ frame: RawSpan) {
         if hold(frame) { return }
         if isHolding {
             flush()
@@ -33,7 +35,7 @@ struct TUNSink: PacketSink, ~Copyable {
     }
 
     /// Sends all that waits.
-    mutating func flush() {
+    package mutating func flush() {
         isHolding = false
         let (forHost, forUplink) = (toHost.count, toUplink.count)
         if forHost > 0 { write(toHost.take(), datagrams: forHost) }
@@ -56,9 +58,12 @@ struct TUNSink: PacketSink, ~Copyable {
     }
 
     private mutating func write(_ octets: UnsafeRawBufferPointer, datagrams: Int) {
-        guard Glibc.write(descriptor, octets.baseAddress, octets.count) < 0 else { return }
+        guard Glibc.write(descriptor, octets.baseAddress, octets.count) < 0 else {
+            if datagrams > 1 { isKindKnown = true }
+            return
+        }
         faults &+= UInt64(datagrams)
-        // A kernel that takes no such super-packet after all.
-        if datagrams > 1, errno == EINVAL { isBatching = false }
+        // A kernel that takes no such super-packet after all; not one that found fault with this one.
+        if datagrams > 1, errno == EINVAL, !isKindKnown { isBatching = false }
     }
 }

@@ -93,7 +93,7 @@ extension Translator {
         if first == 0 || first == 127 { throw Refusal(.destinationReserved) }
         if address >> 16 == 0xa9fe { throw Refusal(.destinationReserved, answer: .prohibited) }
         if isOurs(address) { throw Refusal(.destinationOwn) }
-        if address >= 0xc000_0000, address <= ErrorTranslation.dummy {
+        if isLocalToHosts(address) {
             throw Refusal(.destinationContinuity, answer: .prohibited)
         }
         if configuration.strictWellKnownPrefix, mapping.isWellKnown, isPrivate(address) {

@@ -119,8 +119,8 @@ extension Translator {
         }
     }
 
-    /// Refuses IPv4 sources that nobody can have (RFC 1812 section 5.3.7) or that stay on their link (RFC 3927 section 7),
-    /// and our own (RFC 6052 section 5.1).
+    /// Refuses IPv4 sources that nobody can have (RFC 1812 section 5.3.7), that stay on their link (RFC 3927 section 7) or on
+    /// their host (RFC 7335, RFC 7600), and our own (RFC 6052 section 5.1).
     @inline(__always)
     private func checkSource(_ address: UInt32, _ mapping: ActiveMapping) throws(Refusal) {
         let first = address >> 24
@@ -128,6 +128,7 @@ extension Translator {
             throw Refusal(.sourceIPv4Illegal)
         }
         if isOurs(address) { throw Refusal(.sourceOwn) }
+        if isLocalToHosts(address) { throw Refusal(.sourceIPv4Illegal) }
         if configuration.strictWellKnownPrefix, mapping.isWellKnown, isPrivate(address) {
             throw Refusal(.privateUnderWellKnown)
         }

@@ -42,8 +42,8 @@ public struct Translator: ~Copyable, Sendable {
     var mappings: [ActiveMapping] = []
     /// The next IPv4 identification where IPv6 gave none.
     var nextIdentification: UInt16 = 0
-    var hostErrors = RateLimit()
-    var networkErrors = RateLimit()
+    var hostErrors = ErrorLimits()
+    var networkErrors = ErrorLimits()
     var reassembler = Reassembler()
     var passedFirsts = PassedFirsts()
     /// Where a reassembled packet lies; empty until there is one.
@@ -65,7 +65,7 @@ public struct Translator: ~Copyable, Sendable {
         self.configuration.ipv6MTU = ipv6MTU
         self.configuration.ipv4MTU = min(max(configuration.ipv4MTU, 68), 0xffff)
         self.configuration.lowestIPv6MTU = min(max(configuration.lowestIPv6MTU, 1280), ipv6MTU)
-        mappings = configuration.mappings.prefix(4).map(ActiveMapping.init)
+        mappings = configuration.mappings.prefix(TranslatorConfiguration.mappingLimit).map(ActiveMapping.init)
     }
 
     /// Translates one frame (a `virtio_net_hdr` of 10 octets and an IP packet) and sends what comes of it: one packet,
@@ -149,6 +149,10 @@ public struct Translator: ~Copyable, Sendable {
         let rest = sent &- Int(configuration.hopLimitDecrement)
         return rest > 0 ? UInt8(truncatingIfNeeded: min(rest &+ Int(configuration.kernelHops), 255)) : nil
     }
+
+    /// 192.0.0.0/29 (RFC 7335) and 192.0.0.8 (RFC 7600).
+    @inline(__always)
+    func isLocalToHosts(_ address: UInt32) -> Bool { address >= 0xc000_0000 && address <= ErrorTranslation.dummy }
 
     /// RFC 1918.
     func isPrivate(_ address: UInt32) -> Bool {

@@ -1,6 +1,11 @@
+import CSteering
+
 /// All that the translator is told. Every switch defaults to what the RFCs say.
 public struct TranslatorConfiguration: Hashable, Sendable {
-    /// One to four; more are ignored. The first is current, the others drain after a renumbering. Outbound the host's
+    /// As many mappings as it may have: the current one and those that drain after a renumbering.
+    public static let mappingLimit = Int(CLAT_MAPPINGS)
+
+    /// At least one; more than ``mappingLimit`` are ignored. The first is current, the others drain after a renumbering. Outbound the host's
     /// source address selects the mapping, inbound the IPv6 destination together with the PREF64 of the source.
     public var mappings: [Mapping]
     /// The uplink's IPv6 MTU in octets; taken as 1280 if less (RFC 8200 section 5).
@@ -27,7 +32,8 @@ public struct TranslatorConfiguration: Hashable, Sendable {
     public var strictWellKnownPrefix = false
     /// Answers native IPv6 packets that cannot be translated with a Destination Unreachable, code 1 (RFC 7915 section 5.4).
     public var answerUntranslatable = true
-    /// How many errors per second the translator makes, towards each side; 0 for none.
+    /// How many errors per second the translator makes, towards each side; 0 for none. Those about a packet's size are counted
+    /// apart, so that no flood of others hides the path's MTU.
     public var errorsPerSecond: UInt32 = 100
 
     /// A configuration for an uplink of that MTU; `ipv4MTU` is `ipv6MTU` - 20, `lowestIPv6MTU` is `ipv6MTU`.

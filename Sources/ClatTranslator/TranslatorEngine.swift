@@ -141,7 +141,8 @@ private final class Shared: Sendable {
     func update(_ configuration: TranslatorConfiguration) {
         latest.withLock {
             $0 = configuration
-            if generation.load(ordering: .relaxed) != Self.stopGeneration {
+            // After a pause the thread looks at the configuration anyhow.
+            if generation.load(ordering: .relaxed) < Self.pauseGeneration {
                 generation.add(1, ordering: .releasing)
             }
         }

@@ -15,14 +15,17 @@ struct CaptureCommand: ParsableCommand {
             Example: clat-agent capture wlan0 --output clat.pcapng
             Example: clat-agent capture wlan0 | tcpdump -nr -
 
+            It ends with the agent, as nothing of the CLAT would go while somebody is in its network namespace.
+
             Exit status: 0 ended by you, by --packets or --seconds; 2 no agent answers, or it refuses; 71 the system refuses; \
-            73 the file cannot be written; 74 the CLAT has gone.
+            73 the file cannot be written; 74 the CLAT has gone, or the agent.
             """)
 
-    @Argument(help: "The interface.")
+    @Argument(help: "The interface.", completion: .interface)
     var interface: String
 
-    @Option(name: [.short, .long], help: "The file; else standard output, unless that is a terminal.")
+    @Option(
+        name: [.short, .long], help: "The file; else standard output, unless that is a terminal.", completion: .file())
     var output: String?
 
     @Option(name: .long, help: "End after that many packets.")
@@ -43,27 +46,42 @@ struct CaptureCommand: ParsableCommand {
     }
 
     func run() throws {
-        let namespace = try openNamespace(of: interface, runtime)
+        let watched = try talk(to: runtime) { client throws(ControlClient.Failure) in
+            try client.watchNamespace(interface)
+        }
         signal(SIGPIPE, SIG_IGN)
         var file: CInt = STDOUT_FILENO
         if let output {
             file = open(output, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
-            guard file >= 0 else { try fail(73, SystemError.last("open \(output)")) }
+            guard file >= 0 else {
+                try fail(73, SystemError.last("open \(output)"), "name another file with --output")
+            }
         }
-        guard setns(namespace.rawValue, CLONE_NEWNET) == 0 else {
-            try fail(71, SystemError.last("enter the network namespace"))
+        guard setns(watched.namespace.rawValue, CLONE_NEWNET) == 0 else {
+            try fail(71, SystemError.last("enter the network namespace"), "run it as root")
         }
         let recorder: Recorder
-        do throws(SystemError) { recorder = try Recorder(file: file, limit: packets) } catch { try fail(71, error) }
-        guard recorder.begin(uplink: interface) else { try fail(73, SystemError.last("write")) }
+        do throws(SystemError) { recorder = try Recorder(agent: watched, file: file, limit: packets) } catch {
+            try fail(71, error, "run it as root")
+        }
+        guard recorder.begin(uplink: interface) else { try fail(73, SystemError.last("write"), Self.room) }
         printError("clat-agent: capturing; end it with Ctrl-C")
-        do throws(SystemError) { try recorder.run(seconds: seconds) } catch { try fail(71, error) }
+        do throws(SystemError) { try recorder.run(seconds: seconds) } catch { try fail(71, error, "try again") }
         printError("clat-agent: \(recorder.captured) packets captured, \(recorder.lost) lost")
-        if let failure = recorder.failure { try fail(failure.call.hasPrefix("write") ? 73 : 74, failure) }
+        if recorder.agentHasEnded {
+            printError(
+                "clat-agent: the agent has ended, or begun anew, and the capture with it; see: clat-agent status")
+            throw ExitCode(74)
+        }
+        guard let failure = recorder.failure else { return }
+        if failure.call.hasPrefix("write") { try fail(73, failure, Self.room) }
+        try fail(74, failure, "the CLAT has gone; why, tells: clat-agent status \(interface)")
     }
 
-    private func fail(_ status: Int32, _ error: SystemError) throws -> Never {
-        printError("clat-agent: \(error)")
+    private static let room = "make room, or name another file with --output"
+
+    private func fail(_ status: Int32, _ error: SystemError, _ remedy: String) throws -> Never {
+        printError("clat-agent: \(error); \(remedy)")
         throw ExitCode(status)
     }
 }
@@ -71,6 +89,7 @@ struct CaptureCommand: ParsableCommand {
 /// Takes from both taps and writes.
 private final class Recorder {
     private let reactor: Reactor
+    private let agent: ControlClient.WatchedNamespace
     private var uplink: PacketTap
     private var host: PacketTap
     private let signals: OwnedDescriptor
@@ -78,8 +97,10 @@ private final class Recorder {
     private let limit: Int?
     private(set) var captured = 0
     private(set) var failure: SystemError?
+    private(set) var agentHasEnded = false
 
-    init(file: CInt, limit: Int?) throws(SystemError) {
+    init(agent: consuming ControlClient.WatchedNamespace, file: CInt, limit: Int?) throws(SystemError) {
+        self.agent = agent
         self.file = file
         self.limit = limit
         reactor = try Reactor()
@@ -107,12 +128,19 @@ private final class Recorder {
         try reactor.watch(uplink.descriptor, .read) { [unowned self] in take(0) }
         try reactor.watch(host.descriptor, .read) { [unowned self] in take(1) }
         try reactor.watch(signals.rawValue, .read) { [unowned self] in reactor.stop() }
+        try reactor.watch(agent.agent.rawValue, .read) { [unowned self] in
+            agentHasEnded = true
+            reactor.stop()
+        }
         reactor.onDeadline = { [unowned self] in reactor.stop() }
-        reactor.wake(at: seconds.map { .now + .seconds($0) })
+        // Nobody waits for longer, and sums of times have an end.
+        reactor.wake(at: seconds.map { .now + .seconds(min($0, Int(Int32.max))) })
         try reactor.run()
     }
 
     private func take(_ interface: Int) {
+        // Both taps may be ready when the last packet is taken.
+        if let limit, captured >= limit { return }
         do throws(SystemError) {
             for _ in 0..<256 {
                 guard let frame = try interface == 0 ? uplink.next() : host.next() else { return }

@@ -15,8 +15,13 @@ struct ClatAgentCommand: ParsableCommand {
         ])
 }
 
+extension CompletionKind {
+    /// Names of network interfaces.
+    static var interface: CompletionKind { .shellCommand("ls /sys/class/net") }
+}
+
 /// The directory of the control socket, the same for all commands that meet there.
 struct RuntimeOptions: ParsableArguments {
-    @Option(name: .long, help: "Where the control socket lives.")
+    @Option(name: .long, help: "Where the control socket lives.", completion: .directory)
     var runtimeDir = RuntimeDirectory.standard
 }

@@ -7,9 +7,9 @@ struct CleanupCommand: ParsableCommand {
         commandName: "cleanup",
         abstract: "Undo what a clatd that was killed left on this host.",
         discussion: """
-            Shows what it finds, and asks. Only what is clatd's by its own marks is touched: its TUN device, its routing table \
-            and its nftables table, and what goes together with these. clat-agent itself leaves nothing that would have to be \
-            cleaned up. Needs root.
+            Shows what it finds, and asks. Only what is clatd's by its own marks is touched: its TUN or nat46 device, its routing \
+            table, its nftables table, its device's rules in ufw, its temporary files, and what goes together with the first \
+            three. clat-agent itself leaves nothing that would have to be cleaned up. Needs root.
 
             Example: sudo clat-agent cleanup --clatd
 
@@ -26,7 +26,9 @@ struct CleanupCommand: ParsableCommand {
     @Flag(name: .long, help: "Leave the forwarding sysctls as they are, as something else on this host needs them.")
     var keepForwarding = false
 
-    @Option(name: .long, help: "clatd's configuration file, for the names it used; that it is absent is no error.")
+    @Option(
+        name: .long, help: "clatd's configuration file, for the names it used; that it is absent is no error.",
+        completion: .file())
     var config = ClatdCleanup.standardConfiguration
 
     func validate() throws {
@@ -44,7 +46,6 @@ struct CleanupCommand: ParsableCommand {
             throw ExitCode(error.exitStatus)
         }
         let items = cleanup.items.filter { !keepForwarding || !$0.isForwarding }
-        tellOfUFW(cleanup)
         guard !items.isEmpty else { return print("clatd has left nothing here.") }
         print("A clatd that was killed has left:")
         for item in items { print("  " + item.sentence) }
@@ -59,14 +60,12 @@ struct CleanupCommand: ParsableCommand {
             printError("clat-agent: \(item.sentence): \(problem)")
             failed = true
         }
-        if failed { throw ExitCode(71) }
+        if failed {
+            printError(
+                "clat-agent: the rest is undone; try again, and what fails again then undo by hand, or reboot")
+            throw ExitCode(71)
+        }
         print("All of it is undone.")
-    }
-
-    private func tellOfUFW(_ cleanup: ClatdCleanup) {
-        guard !cleanup.commandsForUFW.isEmpty else { return }
-        print("clatd's rules in ufw outlast even a reboot; these commands remove them:")
-        for command in cleanup.commandsForUFW { print("  " + command) }
     }
 
     private func isWanted() throws -> Bool {

@@ -18,7 +18,7 @@ struct ConfigCheckCommand: ParsableCommand {
             Exit status: 0 the file can be used; 66 there is none; 78 it cannot be used.
             """)
 
-    @Argument(help: "The file.")
+    @Argument(help: "The file.", completion: .file())
     var file = ConfigurationFile.standard
 
     func run() throws {

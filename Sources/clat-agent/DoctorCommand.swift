@@ -16,13 +16,15 @@ struct DoctorCommand: ParsableCommand {
             Exit status: 0 nothing is broken; 1 something is.
             """)
 
-    @Argument(help: "Only this interface.")
+    @Argument(help: "Only this interface.", completion: .interface)
     var interface: String?
 
     @Option(name: .long, help: "An IPv4 address that answers echo requests, to ask it through the NAT64.")
     var target: Target?
 
-    @Option(name: .long, help: "The configuration file; that the standard one is absent is no error.")
+    @Option(
+        name: .long, help: "The configuration file; that the standard one is absent is no error.",
+        completion: .file())
     var config = ConfigurationFile.standard
 
     @Flag(
@@ -30,6 +32,13 @@ struct DoctorCommand: ParsableCommand {
     var json = false
 
     @OptionGroup var runtime: RuntimeOptions
+
+    func validate() throws {
+        guard let address = target?.address, !address.isCheckable else { return }
+        throw ValidationError(
+            "No echo request may go to \(address): it is no host's, or one of ipv4only.arpa (RFC 7050 section 3.1); name another one."
+        )
+    }
 
     struct Target: ExpressibleByArgument {
         let address: IPv4Address

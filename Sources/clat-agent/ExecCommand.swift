@@ -9,7 +9,9 @@ struct ExecCommand: ParsableCommand {
         commandName: "exec",
         abstract: "Run a command in the network namespace of an interface's CLAT.",
         discussion: """
-            To look around: the CLAT's link there is clat-uplink, the way to the host clat-host. Needs root.
+            To look around: the CLAT's link there is clat-uplink, the way to the host clat-host. Needs root. For as long as the \
+            command runs the namespace stays, also where the agent is killed meanwhile; the next agent then takes away what is \
+            in it.
 
             Example: clat-agent exec wlan0 -- ip -6 route
 
@@ -17,7 +19,7 @@ struct ExecCommand: ParsableCommand {
             none.
             """)
 
-    @Argument(help: "The interface.")
+    @Argument(help: "The interface.", completion: .interface)
     var interface: String
 
     @Argument(parsing: .postTerminator, help: "The command and its arguments, after --.")
@@ -27,25 +29,18 @@ struct ExecCommand: ParsableCommand {
 
     func run() throws {
         guard let program = command.first else { throw ValidationError("which command? write it after --") }
-        let namespace = try openNamespace(of: interface, runtime)
+        let namespace = try talk(to: runtime) { client throws(ControlClient.Failure) in
+            try client.openNamespace(interface)
+        }
         guard setns(namespace.rawValue, CLONE_NEWNET) == 0 else {
-            printError("clat-agent: \(SystemError.last("enter the network namespace"))")
+            printError("clat-agent: \(SystemError.last("enter the network namespace")); run it as root")
             throw ExitCode(126)
         }
         var words: [UnsafeMutablePointer<CChar>?] = command.map { strdup($0) } + [nil]
         execvp(program, &words)
         let error = SystemError.last("run \(program)")
-        printError("clat-agent: \(error)")
+        let remedy = error.code == ENOENT ? "install it, or write where it is" : "name a program that you may run"
+        printError("clat-agent: \(error); \(remedy)")
         throw ExitCode(error.code == ENOENT ? 127 : 126)
-    }
-}
-
-/// Asks the agent for the namespace of an interface's CLAT.
-func openNamespace(of interface: String, _ runtime: RuntimeOptions) throws -> OwnedDescriptor {
-    do throws(ControlClient.Failure) {
-        return try ControlClient(runtimeDirectory: runtime.runtimeDir).openNamespace(interface)
-    } catch {
-        printError("clat-agent: \(error)")
-        throw ExitCode(2)
     }
 }

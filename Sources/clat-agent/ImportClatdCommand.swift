@@ -14,14 +14,14 @@ struct ImportClatdCommand: ParsableCommand {
             Exit status: 0 done; 66 the file cannot be read.
             """)
 
-    @Argument(help: "The file.")
+    @Argument(help: "The file.", completion: .file())
     var file = ClatdCleanup.standardConfiguration
 
     func run() throws {
         do throws(SystemError) {
             print(ClatdImport.toml(String(decoding: try readFile(file), as: UTF8.self)), terminator: "")
         } catch {
-            printError("clat-agent: \(error)")
+            printError("clat-agent: \(error); name clatd's file: clat-agent import-clatd FILE")
             throw ExitCode(66)
         }
     }

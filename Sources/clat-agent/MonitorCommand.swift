@@ -7,15 +7,16 @@ struct MonitorCommand: ParsableCommand {
         commandName: "monitor",
         abstract: "Show what happens, line by line, until the agent or you end it.",
         discussion: """
-            Begins with the state of each interface. With --json each line is an object: time, interface, kind (state, \
-            address, step, failure), text, and for a state its word and the code of the reason.
+            Begins with the state of each interface. With --json each line is an object: time, interface, kind \
+            (\(AgentEvent.Kind.allCases.map(\.rawValue).joined(separator: ", "))), text, and for a state its word and the code \
+            of the reason.
 
             Example: clat-agent monitor wlan0 --json
 
-            Exit status: 0 the reader of the output has gone; 2 no agent answers, or it ended.
+            Exit status: 0 the reader of the output has gone; 2 no agent answers, it ended, or it knows no such interface.
             """)
 
-    @Argument(help: "Only this interface.")
+    @Argument(help: "Only this interface.", completion: .interface)
     var interface: String?
 
     @Flag(name: .long, help: "Each event as one line of JSON.")
@@ -26,6 +27,7 @@ struct MonitorCommand: ParsableCommand {
     func run() throws {
         signal(SIGPIPE, SIG_IGN)
         try talk(to: runtime) { client throws(ControlClient.Failure) in
+            if let interface { try client.status().check(interface) }
             try client.monitor { event in
                 guard interface == nil || event.interface == interface else { return true }
                 return writeLine(json ? event.json : Self.line(event))

@@ -16,13 +16,15 @@ struct ProbeCommand: ParsableCommand {
             capabilities are missing; 78 the configuration file cannot be used.
             """)
 
-    @Argument(help: "The interface.")
+    @Argument(help: "The interface.", completion: .interface)
     var interface: String
 
     @Flag(name: .long, help: "Everything as one line of JSON.")
     var json = false
 
-    @Option(name: .long, help: "The configuration file; that the standard one is absent is no error.")
+    @Option(
+        name: .long, help: "The configuration file; that the standard one is absent is no error.",
+        completion: .file())
     var config = ConfigurationFile.standard
 
     func run() throws {

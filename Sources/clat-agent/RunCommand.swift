@@ -12,20 +12,24 @@ struct RunCommand: ParsableCommand {
             Example: clat-agent run --interface wlan0
 
             Exit status: 0 stopped; 64 usage; 66 no such interface; 69 the kernel lacks something; 70 the packet thread did \
-            what its filter forbids; 71 the system refused something; 75 another clat-agent serves this network namespace; \
-            77 capabilities are missing; \
-            78 the configuration file cannot be used.
+            what its filter forbids; 71 the system refused something; 73 the control socket cannot be made; 75 another \
+            clat-agent serves this network namespace, or uses the runtime directory; 77 capabilities are missing; 78 the \
+            configuration file cannot be used.
             """)
 
-    @Option(name: .long, help: "Serve only this interface; may be given several times. Default: every suitable one.")
+    @Option(
+        name: .long, help: "Serve only this interface; may be given several times. Default: every suitable one.",
+        completion: .interface)
     var interface: [String] = []
 
-    @Option(name: .long, help: "The configuration file; that the standard one is absent is no error.")
+    @Option(
+        name: .long, help: "The configuration file; that the standard one is absent is no error.",
+        completion: .file())
     var config: String?
 
     @OptionGroup var runtime: RuntimeOptions
 
-    @Option(name: .long, help: "Where the key of the CLAT addresses is kept.")
+    @Option(name: .long, help: "Where the key of the CLAT addresses is kept.", completion: .directory)
     var stateDir = "/var/lib/clat-agent"
 
     @Flag(inversion: .prefixedNo, help: "Use the CLAT address while duplicate address detection runs (RFC 4429).")

@@ -6,6 +6,8 @@ struct EnableCommand: ParsableCommand {
         commandName: "enable",
         abstract: "Switch the CLAT of an interface on again.",
         discussion: """
+            Root's; without --lasting also that of the group clat-agent.
+
             Example: clat-agent enable wlan0 --lasting
 
             Exit status: 0 done; 2 no agent answers, or it refuses.
@@ -19,8 +21,11 @@ struct EnableCommand: ParsableCommand {
 struct DisableCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "disable",
-        abstract: "Switch the CLAT of an interface off, until the agent is started again.",
+        abstract: "Switch the CLAT of an interface off, until the next boot or for good.",
         discussion: """
+            It stays off when the agent is started anew; under systemd, until the service is stopped. Root's; without --lasting \
+            also that of the group clat-agent.
+
             Example: clat-agent disable wlan0
 
             Exit status: 0 done; 2 no agent answers, or it refuses.
@@ -32,10 +37,10 @@ struct DisableCommand: ParsableCommand {
 }
 
 struct SwitchOptions: ParsableArguments {
-    @Argument(help: "The interface.")
+    @Argument(help: "The interface.", completion: .interface)
     var interface: String
 
-    @Flag(name: .long, help: "Beyond the next start of the agent, until told otherwise.")
+    @Flag(name: .long, help: "Beyond the next boot, until told otherwise.")
     var lasting = false
 
     @OptionGroup var runtime: RuntimeOptions

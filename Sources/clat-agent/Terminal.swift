@@ -1,5 +1,6 @@
 import ArgumentParser
 import ClatAgent
+import ClatBase
 import Glibc
 
 /// Writes a line to standard error.
@@ -10,14 +11,7 @@ func printError(_ line: String) {
 
 /// Writes a line to standard output at once; false where nobody reads it any more.
 func writeLine(_ line: String) -> Bool {
-    let bytes = Array((line + "\n").utf8)
-    var written = 0
-    while written < bytes.count {
-        let count = bytes[written...].withUnsafeBytes { write(STDOUT_FILENO, $0.baseAddress, $0.count) }
-        if count < 0, errno != EINTR { return false }
-        written += max(count, 0)
-    }
-    return true
+    (try? writeAll(Array((line + "\n").utf8), to: STDOUT_FILENO, "write")) != nil
 }
 
 /// Says on a terminal what is being waited for.
@@ -26,7 +20,7 @@ func showProgress(_ text: String) {
 }
 
 /// Runs `body` with a client of the agent; a failure becomes a sentence on standard error and exit status 2.
-func talk<Value>(
+func talk<Value: ~Copyable>(
     to runtime: RuntimeOptions, _ body: (ControlClient) throws(ControlClient.Failure) -> Value
 ) throws -> Value {
     do throws(ControlClient.Failure) {

@@ -44,9 +44,9 @@ struct Batch: ~Copyable {
         return 0
     }
 
-    /// Waits for datagrams and takes what is there; 0 when none came within the socket's timeout.
+    /// Takes what is there; 0 where that is nothing.
     borrowing func receive(on socket: CInt) throws(SystemError) -> Int {
-        let flags = CInt(MSG_WAITFORONE)
+        let flags = CInt(MSG_DONTWAIT)
         let count = recvmmsg(socket, messages.baseAddress, UInt32(Self.capacity), flags, nil)
         if count >= 0 { return Int(count) }
         let code = errno

@@ -6,26 +6,27 @@ import Glibc
 struct Client: ~Copyable {
     private let endpoint: Endpoint
 
-    /// Connects to a serving end; `address` is numeric, IPv4 or IPv6.
-    init(address: String, port: String) throws(SystemError) {
-        endpoint = try Self.greeted(
-            Endpoint(
-                control: try Self.connected(CInt(SOCK_STREAM.rawValue), address, port),
-                datagrams: try Self.connected(CInt(SOCK_DGRAM.rawValue), address, port)))
+    /// Connects to a serving end by so many flows of datagrams; `address` is numeric, IPv4 or IPv6.
+    init(address: String, port: String, flows: Int = 1) throws(SystemError) {
+        var endpoint = try Endpoint(control: try Self.connected(CInt(SOCK_STREAM.rawValue), address, port))
+        for _ in 0..<flows {
+            let flow = try Self.connected(CInt(SOCK_DGRAM.rawValue), address, port)
+            try Self.greet(endpoint, flow.rawValue)
+            try endpoint.add(flow)
+        }
+        self.endpoint = endpoint
     }
 
-    /// Shows the serving end where our datagrams come from.
-    private static func greeted(_ endpoint: consuming Endpoint) throws(SystemError) -> Endpoint {
+    /// Shows the serving end where the datagrams of a flow come from.
+    private static func greet(_ endpoint: borrowing Endpoint, _ flow: CInt) throws(SystemError) {
         try endpoint.write([Operation.hello.rawValue, 0, 0])
-        let fd = endpoint.datagrams.rawValue
         for _ in 0..<25 {
-            _ = send(fd, [UInt8(0)], 1, 0)
+            _ = send(flow, [UInt8(0)], 1, 0)
             if endpoint.isAsked(within: 200) { break }
         }
         guard endpoint.isAsked(), try endpoint.read(2) != nil else {
             throw SystemError(call: "greeting", code: ETIMEDOUT)
         }
-        return endpoint
     }
 
     /// The most datagrams a second that arrived with less than 1 % lost, found by halving: each trial takes `seconds`,
@@ -78,7 +79,7 @@ struct Client: ~Copyable {
     func datagramRoundTrip(seconds: Double) throws(SystemError) -> Double {
         try endpoint.write([Operation.echoDatagrams.rawValue, 0, 0])
         _ = try answer()
-        let fd = endpoint.datagrams.rawValue
+        let fd = endpoint.flows[0]
         var octets = [UInt8](repeating: 0, count: Batch.payload)
         return try mean(seconds) {
             guard send(fd, octets, octets.count, 0) > 0 else { return false }

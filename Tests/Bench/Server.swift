@@ -30,17 +30,21 @@ enum Server {
                 getsockname(fd, __SOCKADDR_ARG(__sockaddr_in6__: $0), &size)
             }
         }
-        let datagrams = try bound(CInt(SOCK_DGRAM.rawValue), to: &address)
-        let endpoint = try Endpoint(control: control, datagrams: datagrams)
-        while let question = try endpoint.read(3) { try answer(question, on: endpoint) }
+        var endpoint = try Endpoint(control: control)
+        while let question = try endpoint.read(3) {
+            if question[0] == Operation.hello.rawValue {
+                let datagrams = try bound(CInt(SOCK_DGRAM.rawValue), to: &address)
+                try learnPeer(datagrams.rawValue)
+                try endpoint.add(datagrams)
+                try endpoint.write([0, 0])
+            } else {
+                try answer(question, on: endpoint)
+            }
+        }
     }
 
     private static func answer(_ question: [UInt64], on endpoint: borrowing Endpoint) throws(SystemError) {
-        let fd = endpoint.datagrams.rawValue
         switch Operation(rawValue: question[0]) {
-        case .hello:
-            try learnPeer(endpoint)
-            try endpoint.write([0, 0])
         case .count:
             endpoint.drain()
             try endpoint.write([0, 0])
@@ -52,6 +56,7 @@ enum Server {
             try endpoint.write([tally.datagrams, tally.nanoseconds])
         case .echoDatagrams:
             try endpoint.write([0, 0])
+            let fd = endpoint.flows[0]
             var octets = [UInt8](repeating: 0, count: Batch.payload)
             while true {
                 let count = recv(fd, &octets, octets.count, 0)
@@ -63,14 +68,14 @@ enum Server {
             while octet != 0, recv(control, &octet, 1, 0) == 1 {
                 guard Glibc.send(control, &octet, 1, CInt(MSG_NOSIGNAL)) == 1 else { return }
             }
-        case .counted, nil:
+        case .hello, .counted, nil:
             throw SystemError(call: "question \(question[0])", code: EPROTO)
         }
     }
 
     /// Connects the UDP socket to where the next datagram comes from.
-    private static func learnPeer(_ endpoint: borrowing Endpoint) throws(SystemError) {
-        let fd = endpoint.datagrams.rawValue
+    private static func learnPeer(_ fd: CInt) throws(SystemError) {
+        try set(fd, SOL_SOCKET, SO_RCVTIMEO, timeval(tv_sec: 1, tv_usec: 0))
         let deadline = now() + 5_000_000_000
         while now() < deadline {
             var peer = sockaddr_in6()

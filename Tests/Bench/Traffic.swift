@@ -7,7 +7,7 @@ import Glibc
 
 /// What the measuring end asks of the serving end. Both are on one machine, so words go as they lie in memory.
 enum Operation: UInt64 {
-    /// Learn where the measuring end's datagrams come from.
+    /// Learn where the datagrams of the measuring end's next flow come from.
     case hello = 1
     /// Count datagrams until `counted` is asked.
     case count
@@ -28,22 +28,29 @@ struct Tally {
     var rate: Double { nanoseconds == 0 ? 0 : Double(datagrams) * 1e9 / Double(nanoseconds) }
 }
 
-/// One end: the TCP connection for questions and the UDP socket.
+/// One end: the TCP connection for questions, and a UDP socket for each flow.
 struct Endpoint: ~Copyable {
-    /// After this silence on the UDP socket nothing more is expected, once the other end has said that it is done.
-    static let silence = timeval(tv_sec: 0, tv_usec: 50_000)
+    /// Milliseconds. After this silence on the UDP sockets nothing more is expected, once the other end has said that it is
+    /// done.
+    static let silence: CInt = 50
 
     let control: OwnedDescriptor
-    let datagrams: OwnedDescriptor
+    private(set) var flows: [CInt] = []
     private let batch = Batch()
 
-    init(control: consuming OwnedDescriptor, datagrams: consuming OwnedDescriptor) throws(SystemError) {
+    init(control: consuming OwnedDescriptor) throws(SystemError) {
         try set(control.rawValue, CInt(IPPROTO_TCP), TCP_NODELAY, CInt(1))
+        self.control = control
+    }
+
+    deinit { flows.forEach { close($0) } }
+
+    /// Adds the socket of one more flow.
+    mutating func add(_ datagrams: consuming OwnedDescriptor) throws(SystemError) {
         // No loss is to be the receiver's.
         try set(datagrams.rawValue, SOL_SOCKET, SO_RCVBUFFORCE, CInt(8 << 20))
-        try set(datagrams.rawValue, SOL_SOCKET, SO_RCVTIMEO, Self.silence)
-        self.control = control
-        self.datagrams = datagrams
+        try set(datagrams.rawValue, SOL_SOCKET, SO_RCVTIMEO, timeval(tv_sec: 0, tv_usec: Int(Self.silence) * 1000))
+        flows.append(datagrams.release())
     }
 
     borrowing func write(_ words: [UInt64]) throws(SystemError) {
@@ -72,7 +79,8 @@ struct Endpoint: ~Copyable {
     }
 
     /// Sends at a pace (datagrams a second, 0 for as fast as can be) for a time. Between batches it sleeps: the core may
-    /// be the translator's. What it could not send in time is not made up for, so that a pause ends in no flood.
+    /// be the translator's. What it could not send in time is not made up for, so that a pause ends in no flood. Flows take
+    /// turns within a batch.
     borrowing func send(rate: UInt64, nanoseconds: UInt64) throws(SystemError) -> Tally {
         let (batch, most) = (UInt64(32), UInt64(128))
         let start = now()
@@ -91,26 +99,29 @@ struct Endpoint: ~Copyable {
                 due -= sinceOrigin
                 if due > most { (origin, sinceOrigin, due) = (time, 0, batch) }
             }
-            let count = UInt64(try self.batch.send(Int(due), on: datagrams.rawValue))
-            sent += count
-            sinceOrigin += count
+            let share = max(1, Int(due) / flows.count)
+            for flow in flows {
+                let count = UInt64(try self.batch.send(share, on: flow))
+                sent += count
+                sinceOrigin += count
+            }
         }
     }
 
     /// Counts datagrams until the other end speaks and no more come.
     borrowing func count() throws(SystemError) -> UInt64 {
         var total: UInt64 = 0
+        var states = flows.map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
         while true {
-            let count = try batch.receive(on: datagrams.rawValue)
-            total += UInt64(count)
-            if count == 0, isAsked() { return total }
+            if poll(&states, nfds_t(states.count), Self.silence) == 0, isAsked() { return total }
+            for state in states where state.revents != 0 { total += UInt64(try batch.receive(on: state.fd)) }
         }
     }
 
-    /// Throws away what is still in the UDP socket.
+    /// Throws away what is still in the UDP sockets.
     borrowing func drain() {
         var octet: UInt8 = 0
-        while recv(datagrams.rawValue, &octet, 1, CInt(MSG_DONTWAIT)) >= 0 {}
+        for flow in flows { while recv(flow, &octet, 1, CInt(MSG_DONTWAIT)) >= 0 {} }
     }
 }
 

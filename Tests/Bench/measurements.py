@@ -27,7 +27,9 @@ class Metric:
 METRICS = {
     **{f"tcp {way} {streams}": Metric(f"TCP {way}, {streams} stream{'s' if streams > 1 else ''}", "Gbit/s", True)
        for way in ("up", "down") for streams in (1, 4)},
-    **{f"udp {way}": Metric(f"UDP {way}, 64 octets, less than 1 % lost", "1000/s", True, 0) for way in ("up", "down")},
+    **{f"udp {way} {flows}": Metric(
+        f"UDP {way}, {flows} flow{'s' if flows > 1 else ''}, 64 octets, less than 1 % lost", "1000/s", True, 0)
+       for way in ("up", "down") for flows in (1, 16)},
     "udp rr": Metric("UDP round trip", "µs", False),
     "tcp rr": Metric("TCP round trip", "µs", False),
     "ping": Metric("ping, median", "µs", False, 0),
@@ -74,15 +76,16 @@ def tcp(way, streams):
     return measure
 
 
-def _traffic(running, what, seconds):
-    command = [contestants.traffic_tool(), what, running.server, contestants.TRAFFIC_PORT, seconds]
+def _traffic(running, what, seconds, flows=1):
+    command = [contestants.traffic_tool(), what, running.server, contestants.TRAFFIC_PORT, seconds, flows]
     return [float(word) for word in running.line.laptop.run(command, check=True).stdout.split()]
 
 
-def udp(way):
-    """A measurement of small datagrams; its trials take about three times `seconds` in all."""
+def udp(way, flows=1):
+    """A measurement of small datagrams; its trials take about three times `seconds` in all. Of one flow the user-space path makes
+    super-packets, of flows that take turns it makes none."""
     return lambda running, seconds: {
-        f"udp {way}": _traffic(running, f"udp-{way}", min(0.15 * seconds, 0.4))[0] / 1000}
+        f"udp {way} {flows}": _traffic(running, f"udp-{way}", min(0.15 * seconds, 0.4), flows)[0] / 1000}
 
 
 def round_trips(running, seconds):
@@ -100,51 +103,8 @@ def ping(running, address, seconds, interval):
     return [float(text) * 1000 for text in found]
 
 
-MEASUREMENTS = [tcp(way, streams) for streams in (1, 4) for way in ("up", "down")] + [udp("up"), udp("down"), round_trips]
-
-
-def resident(process):
-    """Resident memory in KiB."""
-    return int(re.search(r"VmRSS:\s+(\d+) kB", pathlib.Path(f"/proc/{process.pid}/status").read_text())[1])
-
-
-@dataclasses.dataclass
-class Idleness:
-    """What a process did while nothing was asked of it."""
-
-    seconds: float
-    wakeups: dict
-    cpu_milliseconds: float
-    resident: int
-
-
-def _threads(process):
-    """By thread: its name, how often it gave up the CPU by itself, nanoseconds on the CPU."""
-    found = {}
-    for task in pathlib.Path(f"/proc/{process.pid}/task").iterdir():
-        switches = re.search(r"^voluntary_ctxt_switches:\s+(\d+)", (task / "status").read_text(), re.M)[1]
-        on_cpu = (task / "schedstat").read_text().split()[0]
-        found[int(task.name)] = ((task / "comm").read_text().strip(), int(switches), int(on_cpu))
-    return found
-
-
-def idle(processes, seconds):
-    """Leaves all contestants alone for a time. By name, from `processes` by name."""
-    before = {name: _threads(process) for name, process in processes.items()}
-    start = time.monotonic()
-    time.sleep(seconds)
-    lasted = time.monotonic() - start
-    after = {name: _threads(process) for name, process in processes.items()}
-    result = {}
-    for name, threads in after.items():
-        old = before[name]
-        wakeups, on_cpu = {}, 0
-        for number, (title, switches, nanoseconds) in threads.items():
-            _, switches_before, before_nanoseconds = old.get(number, (title, 0, 0))
-            wakeups[title] = wakeups.get(title, 0) + switches - switches_before
-            on_cpu += nanoseconds - before_nanoseconds
-        result[name] = Idleness(lasted, wakeups, on_cpu / 1e6, resident(processes[name]))
-    return result
+MEASUREMENTS = [tcp(way, streams) for streams in (1, 4) for way in ("up", "down")]
+MEASUREMENTS += [udp(way, flows) for flows in (1, 16) for way in ("up", "down")] + [round_trips]
 
 
 def micro():

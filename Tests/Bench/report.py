@@ -76,6 +76,11 @@ class Results:
         rounds = tuple(upper[key] / lower[key] for key in sorted(upper.keys() & lower.keys()) if lower[key])
         return Ratio(rounds, noise) if rounds and noise else None
 
+    def missing(self):
+        """Contestants and the names of metrics in which no round has measured them."""
+        return [(name, metric.name) for name in self.names for key, metric in self.metrics.items()
+                if (key, name) not in self._values]
+
     def contestants(self):
         """All but the control."""
         return [name for name in self.names if name not in (self.control, self.again)]

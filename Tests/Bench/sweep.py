@@ -24,8 +24,8 @@ def _label(way, narrow):
 
 
 METRICS = {
-    "udp up": Metric("UDP up, 64 octets, less than 1 % lost", "1000/s", True, 0),
-    "udp down": Metric("UDP down, the same", "1000/s", True, 0),
+    "udp up 1": Metric("UDP up, 64 octets, less than 1 % lost", "1000/s", True, 0),
+    "udp down 1": Metric("UDP down, the same", "1000/s", True, 0),
     **{f"{kind} {way} {narrow}": metric for way, narrow in _LOADS for kind, metric in (
         ("tcp", Metric(f"{_label(way, narrow)}, 4 streams", "Gbit/s", True, 3)),
         ("median", Metric(f"ping during {_label(way, narrow)}, median", "µs", False, 0)),

@@ -2,11 +2,13 @@
 
 import xml.etree.ElementTree
 
+import aims
 import plot
 import pytest
 from report import Results
 
 from measurements import Metric
+from rest import Idleness
 
 
 def results(control, again, other, noisy_row=1.0):
@@ -57,6 +59,32 @@ def test_a_round_that_failed_is_left_out():
     assert made.ratio("row", "other").rounds == (0.5, 0.5)
     assert made.ratio("row", "nobody") is None
     assert "failed" not in made.ratio_table()
+
+
+def test_who_could_not_be_measured_is_named():
+    made = results([10], [10], [5])
+    assert made.missing() == []
+    made.metrics["fourth"] = Metric("the fourth", "Gbit/s", True)
+    made.add(0, "control", {"fourth": 1})
+    assert made.missing() == [("again", "the fourth"), ("other", "the fourth")]
+
+
+@pytest.mark.parametrize("limit, at_most, verdict", [
+    (0.5, False, "reached"), (0.51, False, "MISSED"), (0.5, True, "MISSED"), (1, True, "reached"),
+])
+def test_an_aim_is_judged_by_its_worst_row(limit, at_most, verdict):
+    made = results([10] * 3, [10] * 3, [5] * 3)
+    aim = aims.Aim("speed", "other", "control", ["row", "second"], limit, at_most=at_most)
+    assert aim.row(made)[3] == verdict
+    assert aims.Aim("speed", "nobody", "control", ["row"], limit).row(made)[2:] == ["not measured", ""]
+
+
+@pytest.mark.parametrize("allocated, wakeups, resident, missed", [(0, 0, 16384, 0), (1, 0, 9000, 1), (0, 3, 16385, 2)])
+def test_rest_and_allocations_have_limits(allocated, wakeups, resident, missed):
+    rest = Idleness(60, {"clat-packets": wakeups, "clat-agent": 2}, 1.5, resident)
+    text = aims.table(results([10], [10], [5]), allocated, [rest])
+    assert text.count("MISSED") == missed
+    assert text.count("not measured") == len(aims.AIMS)
 
 
 def test_the_picture_is_xml_with_a_dot_for_each_median():

@@ -11,7 +11,7 @@ func ethernet(_ index: Int, name: String? = nil, running: Bool = true) -> Uplink
     Uplink(
         index: index, name: name ?? "eth\(index)", medium: .ethernet, kind: "", isUp: true, isRunning: running,
         mtu: 1500,
-        hardwareAddress: HardwareAddress(bytes: [2, 0, 0, 0, 0, UInt8(index)]), master: nil)
+        hardwareAddress: HardwareAddress(bytes: [2, 0, 0, 0, 0, UInt8(truncatingIfNeeded: index)]), master: nil)
 }
 
 @Suite("The agent's decisions")
@@ -362,6 +362,7 @@ struct AgentMachineTests {
         try world.happen(.advertisement(try parse(header + prefix1 + pref64 + "05 01 0000 00000578"), uplink: 2))
         #expect(world.kernel.places[2]?.routes.map(\.mtu) == [1380])
         #expect(world.kernel.places[2]?.translator?.ipv6MTU == 1400)
+        #expect(world.kernel.places[2]?.translator?.ipv4MTU == 1500)
         try world.happen(.advertisement(try parse(header + prefix1 + pref64 + "05 01 0000 00000514"), uplink: 2))
         #expect(world.kernel.places[2]?.routes.map(\.mtu) == [1280])
     }
@@ -394,6 +395,7 @@ struct AgentMachineTests {
         #expect(world.steps.contains(.setHostLinkMTU(9000)))
         #expect(world.kernel.places[2]?.routes.map(\.mtu) == [8980])
         #expect(world.kernel.places[2]?.translator?.ipv6MTU == 9000)
+        #expect(world.kernel.places[2]?.translator?.ipv4MTU == 9000)
     }
 
     @Test("renumbering makes before it breaks: new flows on the new address, old ones on theirs while it is valid")

@@ -93,6 +93,29 @@ struct ClatdLeftoverTests {
         #expect(try !found(addresses: [address], users: [(7, "tayga", "clat")]), "somebody's own TAYGA")
     }
 
+    @Test("the device of the module nat46 has no kind, and goes by another way")
+    func nat46() throws {
+        var host = try Self.left()
+        host.links[2] = Link(
+            index: 9, name: "clat", kind: nil, hardwareType: 0xfffe, mtu: 1500, flags: [], operationalState: .up,
+            carrier: true, transmitQueueLength: 0)
+        let device = ClatdLeftover.device(name: "clat", index: nil, address: IPv4Address(192, 0, 0, 1))
+        #expect(ClatdLeftover.find(on: host).last == device)
+        #expect(device.sentence.hasPrefix("the nat46 device clat with 192.0.0.1"))
+        // Ethernet without a kind is hardware.
+        host.links[2].hardwareType = 1
+        #expect(!ClatdLeftover.find(on: host).contains(device))
+    }
+
+    @Test(
+        "a script is the first argument that is no option",
+        arguments: [
+            ("perl\0-w\0/usr/sbin/clatd\0-q\0", "clatd"), ("/usr/bin/perl\0x\0", "x"), ("perl\0-e\0", nil), ("", nil),
+        ] as [(String, String?)])
+    func scripts(commandLine: String, name: String?) {
+        #expect(Processes.script(in: commandLine) == name)
+    }
+
     @Test("forwarding that was on before clatd came is left alone")
     func forwardingBefore() throws {
         // clatd would have made a 2 of the 1 in `default`.
@@ -121,7 +144,8 @@ struct ClatdLeftoverTests {
 
     @Test("clatd.conf tells other names and numbers, but for the tables every host has")
     func names() throws {
-        let names = ClatdLeftover.Names(configuration: "clat-dev=v4\nroute-table = 0x10\nclat-v4-addr=10.1.2.3 # x\n")
+        let names = ClatdLeftover.Names(
+            configuration: "clat-dev=v4\nroute-table = 0x10\n # clat-dev=x\nclat-v4-addr=10.1.2.3 \n")
         #expect(names.device == "v4" && names.table.rawValue == 16 && names.address == IPv4Address(10, 1, 2, 3))
         for table in ["254", "255", "0", "nonsense"] {
             #expect(ClatdLeftover.Names(configuration: "route-table=\(table)").table == Self.table)
@@ -142,8 +166,8 @@ struct ClatdLeftoverTests {
             ### tuple ### allow tcp 22 0.0.0.0/0 any 0.0.0.0/0 in
             """
         #expect(
-            ClatdLeftover.ufwCommands(rules, device: "clat") == [
-                "ufw route delete allow in on clat out on eth0", "ufw route delete allow in on eth0 out on clat",
+            ClatdLeftover.firewallRules(rules, device: "clat") == [
+                .firewallRule(from: "clat", to: "eth0"), .firewallRule(from: "eth0", to: "clat"),
             ])
     }
 }

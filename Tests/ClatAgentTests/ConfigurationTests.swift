@@ -40,7 +40,13 @@ struct ConfigurationTests {
             mtu = 1400
             metric = 7
             ttl = "keep"
+            strict-hop-limit = true
+            traffic-class = "zero"
+            lowest-ipv6-mtu = 1280
+            strict-well-known-prefix = true
             node-identification = false
+            answer-untranslatable = false
+            errors-per-second = 7
             """)
         var policy = LinkPolicy()
         policy.nativeIPv4 = .coexist
@@ -51,7 +57,13 @@ struct ConfigurationTests {
         policy.mtu = 1400
         policy.metric = 7
         policy.ttl = .keep
+        policy.strictHopLimit = true
+        policy.trafficClass = .zero
+        policy.lowestIPv6MTU = 1280
+        policy.strictWellKnownPrefix = true
         policy.nodeIdentification = false
+        policy.answerUntranslatable = false
+        policy.errorsPerSecond = 7
         var expected = Configuration()
         expected.interfaces = ["wlan0", "en*"]
         expected.excluded = ["en9"]
@@ -131,6 +143,15 @@ struct ConfigurationTests {
             ("interfaces = [\"a/b\"]", "f.toml:1: interfaces:"), ("interfaces = [\"\"]", "f.toml:1: interfaces:"),
             ("interfaces = [\"a-name-of-16-oct\"]", "f.toml:1: interfaces:"),
             ("pref64 = \"64:ff9b::/95\"", "f.toml:1: pref64: \"64:ff9b::/95\" is not allowed here; allowed: an IPv6"),
+            (
+                "check-address = \"192.0.0.170\"",
+                "f.toml:1: check-address: \"192.0.0.170\" is not allowed here; allowed: the IPv4 address of a host"
+            ),
+            ("check-address = \"192.0.0.171\"", "f.toml:1: check-address:"),
+            ("check-address = \"0.0.0.1\"", "f.toml:1: check-address:"),
+            ("check-address = \"127.0.0.1\"", "f.toml:1: check-address:"),
+            ("check-address = \"224.0.0.1\"", "f.toml:1: check-address:"),
+            ("check-address = \"255.255.255.255\"", "f.toml:1: check-address:"),
             ("ipv4-address = \"127.0.0.1\"", "f.toml:1: ipv4-address:"),
             ("ipv6-address = \"fe80::1\"", "f.toml:1: ipv6-address:"),
             ("log-level = \"loud\"", "f.toml:1: log-level: \"loud\" is not allowed here; allowed: one of \"debug\""),

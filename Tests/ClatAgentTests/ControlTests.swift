@@ -20,6 +20,7 @@ private final class FakeAgent: ControlTarget {
         ])
 
     func knows(_ interface: String) -> Bool { interface == "eth0" }
+    func canSwitch(_ interface: String) -> Bool { ["eth0", "usb0"].contains(interface) }
     func reexec() -> String { "no such program" }
     func set(_ interface: String, enabled: Bool, lasting: Bool) throws(SystemError) {
         if lasting { throw SystemError(call: "write", code: EROFS) }
@@ -45,6 +46,24 @@ private final class FakeAgent: ControlTarget {
 
 @Suite("The control socket", .serialized)
 struct ControlTests {
+    @Test("a place that somebody else has taken meanwhile is left to them; where somebody listens none is taken")
+    func placeTaken() throws {
+        let path = "/tmp/clat-agent-test-\(getpid())-\(UInt32.random(in: .min ... .max))"
+        let target = FakeAgent()
+        var first: ControlService? = try ControlService(reactor: Reactor(), path: path, target: target)
+        #expect(throws: SystemError(call: "listen at \(path)", code: EADDRINUSE)) {
+            _ = try ControlService(reactor: Reactor(), path: path, target: target)
+        }
+        #expect(unlink(path) == 0)
+        var second: ControlService? = try ControlService(reactor: Reactor(), path: path, target: target)
+        withExtendedLifetime(first) {}
+        first = nil
+        #expect(access(path, F_OK) == 0)
+        withExtendedLifetime(second) {}
+        second = nil
+        #expect(access(path, F_OK) != 0)
+    }
+
     /// Runs a server on a thread of its own while `body` runs, in a directory that goes afterwards.
     private func serving(descriptor: CInt? = nil, _ body: (_ directory: String) throws -> Void) throws {
         let directory = "/tmp/clat-agent-test-\(getpid())-\(UInt32.random(in: .min ... .max))"
@@ -195,6 +214,11 @@ struct ControlTests {
             ),
             (#"{"method":"org.clatagent.Disable","parameters":{"interface":"eth0"}}"#, #"{"parameters":{}}"#),
             (#"{"method":"org.clatagent.Enable","parameters":{"interface":"eth1"}}"#, "UnknownInterface"),
+            (#"{"method":"org.clatagent.Enable","parameters":{"interface":"usb0"}}"#, #"{"parameters":{}}"#),
+            (
+                #"{"method":"org.clatagent.Renew","parameters":{"interface":"eth9","resolvers":["2001:db8::53"]}}"#,
+                "UnknownInterface"
+            ),
             (
                 #"{"method":"org.clatagent.Enable","parameters":{"interface":"eth0","lasting":true}}"#,
                 #"{"error":"org.clatagent.NotLasting","parameters":{"cause":"write: Read-only file system"}}"#
@@ -241,14 +265,18 @@ struct ControlTests {
             try client.monitor { event in
                 heard.append(event)
                 let servers = ["2001:db8::53", "192.0.2.53", "fe80::1%eth0", "::1", "nonsense"]
-                if heard.count == 1 { try? client.setResolvers(servers, of: "eth0") }
-                return heard.count < 2
+                if heard.count == 1 { try? client.renew("eth0", resolvers: servers) }
+                return heard.count < 3
             }
-            #expect(heard.last?.text == "2001:db8::53 fe80::1")
-            #expect { try client.setResolvers([], of: "eth9") } throws: { "\($0)".contains("eth9") }
+            #expect(heard.dropFirst().map(\.text) == ["2001:db8::53 fe80::1", "renewed"], "one call does both")
+            #expect { try client.renew("eth9", resolvers: []) } throws: { "\($0)".contains("eth9") }
             let socket = try connect(directory)
             write(#"{"method":"org.clatagent.SetResolvers","parameters":{"interface":"eth0"}}"#, to: socket)
             #expect(receive(socket)?.contains("InvalidParameter") == true)
+            write(
+                #"{"method":"org.clatagent.SetResolvers","parameters":{"interface":"eth0","servers":["::2"]}}"#,
+                to: socket)
+            #expect(receive(socket) == #"{"parameters":{}}"#)
         }
     }
 
@@ -343,13 +371,33 @@ struct TextTests {
             .unsuitable(kind: "gre"), .silentPointToPoint,
             .enslaved,
             .down, .noCarrier, .noAdvertisement, .noPREF64, .noPREF64InDNS, .resolversSilent,
-            .noUsablePrefix, .noRouter, .nativeIPv4, .addressesTaken,
-            .duplicateAddress(tries: 3), .failed(.addAddress, "x"), .gone, .stopping,
+            .noUsablePrefix, .noRouter, .suspended, .pref64Lost, .nativeIPv4, .otherCLAT(device: "clat"),
+            .addressesTaken, .duplicateAddress(tries: 3), .failed(.addAddress, "x"), .gone, .stopping,
         ]
-        #expect(Set(reasons.map(\.code)).count == reasons.count)
+        #expect(reasons.count == Reason.Code.allCases.count)
+        #expect(Set(reasons.map(\.code)) == Set(Reason.Code.allCases.map(\.rawValue)))
         for reason in reasons {
             #expect(reason.sentence.contains("IPv4"))
             #expect(!reason.sentence.contains("\n") && !reason.sentence.hasSuffix("."))
         }
+    }
+
+    @Test("the schema and the manual know every code, and no other")
+    func codes() throws {
+        let root = #filePath.split(separator: "/").dropLast(3).map { "/" + $0 }.joined()
+        func words(_ path: String, from start: String, to end: String, _ pattern: Regex<(Substring, Substring)>)
+            -> [String]
+        {
+            let text = readText("\(root)/\(path)")
+            guard let begin = text.firstRange(of: start), let stop = text[begin.upperBound...].firstRange(of: end)
+            else {
+                return []
+            }
+            return text[begin.upperBound..<stop.lowerBound].matches(of: pattern).map { String($0.output.1) }
+        }
+        let codes = Reason.Code.allCases.map(\.rawValue).sorted()
+        #expect(words("docs/status.schema.json", from: "\"code\": {", to: "]", /"([a-z0-9-]+)"(?!:)/).sorted() == codes)
+        #expect(
+            words("docs/man/clat-agent.8", from: ".Sh REASONS", to: ".Sh ", /\.It Li ([a-z0-9-]+)/).sorted() == codes)
     }
 }

@@ -161,7 +161,8 @@ struct DNSAnswerTests {
                 refused[error, default: 0] += 1
             }
         }
-        #expect(Set(refused.keys) == Set(DNSProblem.allCases))
+        // That one c-ares alone tells.
+        #expect(Set(refused.keys) == Set(DNSProblem.allCases).subtracting([.unreadable]))
     }
 
     @Test(

@@ -7,9 +7,9 @@ import Testing
 
 @Suite("The handover to the next process")
 struct HandoverTests {
-    /// One as layout 1 has it. Where this test must change, the layout's number must.
+    /// One as layout 2 has it. Where this test must change, the layout's number must.
     static let golden = """
-        {"entries":[{"carrierLosses":3,"index":7,"ipv6MTU":1500,"knowledge":{"otherResolvers":["told",["2001:db8::53"]],\
+        {"entries":[{"carrierLosses":3,"index":7,"ipv6MTU":1500,"knowledge":{"otherResolvers":["told",{"heard":100000000000,"servers":["2001:db8::53"]}],\
         "pref64s":{"entries":[{"expires":1900000000000,"heard":100000000000,"preference":0,"prefix":"64:ff9b::/96",\
         "source":{"router":{"_0":"fe80::1"}}}],"refused":0,"suspects":["2001:db8:64::/96",700000000000]},\
         "prefixes":[{"autonomous":true,"heard":100000000000,"onLink":true,"preferredUntil":2000000000000,"prefix":"2001:db8:1::/64",\
@@ -19,7 +19,7 @@ struct HandoverTests {
         "name":"eth0","since":90000000000,"standing":{"addresses":["2001:db8:1::c1a7","preferred"],\
         "announced":["2001:db8:1::c1a7"],"hasNamespace":true,"hostLink":12,"hostLinkMTU":1500,"ipv4s":["192.0.0.1"],\
         "isModeStolen":false,"route":{"metric":1025,"mtu":1480,"source":"192.0.0.1"},"routing":{"hardwareAddress":\
-        2199023255553,"onLink":["2001:db8:1::/64"],"router":"fe80::1"},"uplinkLink":"ipvlan"},"steering":"tcx"}],"layout":1}
+        2199023255553,"onLink":["2001:db8:1::/64"],"router":"fe80::1"},"uplinkLink":"ipvlan"},"steering":"tcx"}],"layout":2}
         """
 
     private func golden() throws -> Handover { try Handover(decoding: Array(Self.golden.utf8)) }
@@ -39,8 +39,8 @@ struct HandoverTests {
     @Test(
         "what no agent of this layout wrote is refused in words",
         arguments: [
-            ("\"layout\":1}", "\"layout\":2}", "has layout 2, and this agent reads 1"),
-            ("\"layout\":1}", "\"layout\":1", "cannot be read"),
+            ("\"layout\":2}", "\"layout\":1}", "has layout 1, and this agent reads 2"),
+            ("\"layout\":2}", "\"layout\":2", "cannot be read"),
             ("\"entries\":[", "\"entries\":7,\"x\":[", "cannot be read"),
             ("\"index\":7", "\"index\":0", "says of eth0 what cannot be: an interface index"),
             ("\"index\":7", "\"index\":4294967303", "says of eth0 what cannot be: an interface index"),
@@ -142,6 +142,7 @@ struct HandoverTests {
         let entry = try golden().entries[0]
         let adoption = try Adoption(entry, found: entry.standing)
         #expect(adoption.differences == [] && adoption.standing.announced == entry.standing.announced)
+        #expect(adoption.standing.translator?.ipv4MTU == 1500)
         var found = entry.standing
         found.addresses = [:]
         found.ipv4s = []

@@ -197,10 +197,9 @@ struct World {
                     choices.append(Choice.change(from: before, to: choice, cause))
                 case .sample(let uplink):
                     queue.append(.traffic(outbound: traffic.outbound, inbound: traffic.inbound, uplink: uplink))
-                case .echo(let address, let uplink):
+                case .echo(let address, let prefix, let uplink):
                     echoes.append(address)
-                    let current = machine.uplinks[uplink]?.target?.current.pref64
-                    queue.append(.echoed(current.flatMap(echo) ?? .silence, uplink: uplink))
+                    queue.append(.echoed(echo(prefix), through: prefix, uplink: uplink))
                 case .report: break
                 case .finish: isFinished = true
                 }

@@ -41,17 +41,63 @@ struct PathWatchTests {
         #expect(world.echoes.count == 3)
     }
 
-    @Test("one that does not is asked after 0, 1 and 3 s; the only prefix stays in use")
+    @Test("one that does not is asked after 0, 1 and 3 s, then less and less often; the only prefix stays in use")
     func silent() throws {
         var world = try started()
         #expect(world.echoes.count == 1)
-        for (seconds, count) in [(0.9, 1), (0.2, 2), (1.7, 2), (0.4, 3), (1000, 3)] {
+        for (seconds, count) in [
+            (0.9, 1), (0.2, 2), (1.7, 2), (0.4, 3), (59, 3), (2, 4), (120, 5), (600, 6), (600, 7), (600, 8),
+        ] {
+            try world.happen(.advertisement(try parse(header + prefix1 + pref64), uplink: 2))
             try world.pass(.seconds(seconds))
             #expect(world.echoes.count == count)
         }
         #expect(world.uplink(2)?.path.sentence == "the check address does not answer")
         #expect(world.uplink(2)?.reason.state == .on)
         #expect(!world.steps.contains { $0.isUndoing })
+        let set = "IPv4 is set up through the NAT64 at 2001:db8:64::/96, but does not work"
+        #expect(world.uplink(2)?.sentence.hasPrefix(set) == true)
+        world.echo = { _ in .reply(milliseconds: 12) }
+        try world.pass(.seconds(601))
+        #expect(world.uplink(2)?.sentence == "IPv4 works through the NAT64 at 2001:db8:64::/96")
+        let asked = world.echoes.count
+        try world.happen(.advertisement(try parse(header + prefix1 + pref64), uplink: 2))
+        try world.pass(.seconds(1700))
+        #expect(world.echoes.count == asked)
+    }
+
+    @Test("what came of an echo request through another prefix than the present one says nothing")
+    func echoOfBefore() throws {
+        var world = try started(pref64 + pref64B)
+        world.echo = { _ in .reply(milliseconds: 3) }
+        try world.pass(.seconds(2))
+        let other = try #require(PREF64("2001:db8:65::/96"))
+        for _ in 0..<4 { try world.happen(.echoed(.silence, through: other, uplink: 2)) }
+        #expect(world.uplink(2)?.path.sentence == "the check address answers after 3 ms")
+        #expect(world.uplink(2)?.knowledge.pref64s.isSuspect(other) == false)
+    }
+
+    @Test("after an hour of traffic answers that cease to come are noticed within forty seconds")
+    func noticedSoon() throws {
+        var world = try started(check: false)
+        func flow(_ seconds: Int, isAnswered: Bool) throws {
+            for second in 0..<seconds {
+                if second.isMultiple(of: 600) {
+                    try world.happen(.advertisement(try parse(header + prefix1 + pref64), uplink: 2))
+                }
+                world.traffic.outbound += 2
+                world.traffic.inbound += isAnswered ? 2 : 0
+                try world.pass(.seconds(1))
+            }
+        }
+        try flow(3600, isAnswered: true)
+        #expect(world.uplink(2)?.path.traffic == .answered)
+        #expect(world.uplink(2)?.sentence == "IPv4 works through the NAT64 at 2001:db8:64::/96")
+        world.solicitations = []
+        try flow(41, isAnswered: false)
+        #expect(world.uplink(2)?.path.isDead == true)
+        #expect(world.uplink(2)?.sentence.contains("but does not work") == true)
+        #expect(!world.solicitations.isEmpty)
     }
 
     @Test("of two prefixes the one through which something comes back is taken, without flapping")

@@ -45,16 +45,30 @@ struct PolicyTests {
 
     @Test(
         "the translator is told, from the start and later",
-        arguments: [("ttl = \"keep\"", 0 as UInt8, true), ("node-identification = false", 1, false), ("", 1, true)])
-    func translator(text: String, decrement: UInt8, identification: Bool) throws {
-        var running = try world(text.isEmpty ? "ttl = \"keep\"" : "")
+        arguments: switches)
+    func translator(text: String, change: @Sendable (inout TranslatorConfiguration) -> Void) throws {
+        var running = try world("")
+        let plain = try #require(running.kernel.places[2]?.translator)
+        #expect(plain.errorsPerSecond == 100 && plain.lowestIPv6MTU == 1500)
         try running.happen(.configure(configuration(text)))
-        for world in [running, try world(text)] {
-            let translator = try #require(world.kernel.places[2]?.translator)
-            #expect(translator.hopLimitDecrement == decrement)
-            #expect(translator.nodeIdentification == identification)
-        }
+        var expected = plain
+        change(&expected)
+        #expect(expected != plain)
+        #expect(running.kernel.places[2]?.translator == expected)
+        #expect(try world(text).kernel.places[2]?.translator == expected)
+        try running.happen(.configure(Configuration()))
+        #expect(running.kernel.places[2]?.translator == plain)
     }
+
+    static let switches: [(String, @Sendable (inout TranslatorConfiguration) -> Void)] = [
+        ("ttl = \"keep\"", { $0.hopLimitDecrement = 0 }), ("strict-hop-limit = true", { $0.strictHopLimit = true }),
+        ("traffic-class = \"zero\"", { $0.copyTrafficClass = false }),
+        ("lowest-ipv6-mtu = 1280", { $0.lowestIPv6MTU = 1280 }),
+        ("strict-well-known-prefix = true", { $0.strictWellKnownPrefix = true }),
+        ("node-identification = false", { $0.nodeIdentification = false }),
+        ("answer-untranslatable = false", { $0.answerUntranslatable = false }),
+        ("errors-per-second = 7", { $0.errorsPerSecond = 7 }),
+    ]
 
     @Test("a prefix of the operator's wins over the network's, and does without one")
     func staticPREF64() throws {
@@ -82,6 +96,36 @@ struct PolicyTests {
         #expect(world.kernel.isClean)
         try world.happen(.configure(configuration("[[interface]]\nname = \"eth*\"\nnative-ipv4 = \"coexist\"")))
         #expect(world.uplink(2)?.reason.state == .on)
+    }
+
+    @Test("where the operator wants both, resolvers are asked beside native IPv4 too")
+    func coexistByDNS() throws {
+        var world = World(try configuration("native-ipv4 = \"coexist\""))
+        let told = try #require(PREF64("2001:db8:64::/96"))
+        world.resolve = { _ in .prefixes([told], lifetime: 600) }
+        try world.happen(.link(ethernet(2)))
+        try world.happen(.address(HostAddress(index: 2, value: .v6(IPv6Address(high: 0x2001_0db8_0001_0000, low: 9)))))
+        try world.happen(.route(DefaultRoute(isIPv6: false, index: 2, metric: 100, origin: 16)))
+        let resolver = "19 03 0000 ffffffff 20010db8000100000000000000000053"
+        try world.happen(.advertisement(try parse(header + prefix1 + resolver), uplink: 2))
+        #expect(world.uplink(2)?.reason == .running(told))
+    }
+
+    @Test(
+        "where there is no higher metric, two CLATs have the two highest",
+        arguments: [("metric = 4294967295", nil), ("", 4_294_967_295 as Int?)])
+    func highestMetric(text: String, ipv6Metric: Int?) throws {
+        var world = World(try configuration(text))
+        for index in [2, 3] {
+            try world.happen(.link(ethernet(index)))
+            if let metric = ipv6Metric {
+                try world.happen(.route(DefaultRoute(isIPv6: true, index: index, metric: metric, origin: 9)))
+            }
+            try world.happen(.advertisement(try parse(header + prefix1 + pref64), uplink: index))
+        }
+        try world.happen(.timer)
+        #expect(world.kernel.places[2]?.routes.map(\.metric) == [4_294_967_295])
+        #expect(world.kernel.places[3]?.routes.map(\.metric) == [4_294_967_294])
     }
 
     @Test(
@@ -150,5 +194,16 @@ struct PolicyTests {
         #expect(world.solicitations.isEmpty)
         try world.happen(.configure(Configuration()))
         #expect(world.solicitations == [world.now])
+    }
+
+    @Test("the host's device is told by the name it has, whatever the uplink is called by now")
+    func renamed() throws {
+        var world = try world("")
+        let device = try #require(world.uplink(2)?.standing.hostLink)
+        var link = ethernet(3, name: "clat-eth2")
+        link.index = device
+        try world.happen(.link(link))
+        try world.happen(.link(ethernet(2, name: "lan0")))
+        #expect(world.machine.hostDevice(of: 2) == "clat-eth2")
     }
 }

@@ -297,4 +297,47 @@ struct IPv6OnlyTests {
         try world.happen(.configure(configuration))
         #expect(isCapable() == false)
     }
+
+    private let native = DefaultRoute(isIPv6: false, index: 2, metric: 100, origin: 16)
+
+    @Test("no native IPv4 and no lost carrier makes it possible where the CLAT's link is not")
+    func noLink() throws {
+        var world = World()
+        func isCapable() -> Bool? { world.uplink(2)?.isIPv6OnlyCapable }
+        world.kernel.failing = [.createUplinkLink]
+        try world.happen(.link(ethernet(2)))
+        try world.happen(.advertisement(try parse(header + prefix1 + pref64), uplink: 2))
+        #expect(world.uplink(2)?.reason.code == "step-failed" && isCapable() == false)
+        // The client has not asked, and has its lease: also once the next try would be due.
+        try world.happen(.route(native))
+        #expect(world.uplink(2)?.reason == .nativeIPv4 && isCapable() == false)
+        try world.pass(.seconds(120))
+        #expect(world.uplink(2)?.reason == .nativeIPv4 && isCapable() == false)
+        // Then it joins another network.
+        try world.happen(.link(ethernet(2, running: false)))
+        #expect(world.uplink(2)?.reason == .noCarrier && isCapable() == false)
+        try world.happen(.routeGone(native))
+        try world.happen(.link(ethernet(2)))
+        #expect(world.uplink(2)?.reason == .noAdvertisement && isCapable() == false)
+        // And it is possible as soon as it has been seen to be.
+        world.kernel.failing = []
+        try world.happen(.advertisement(try parse(header + prefix1 + pref64), uplink: 2))
+        #expect(world.uplink(2)?.reason.state == .on && isCapable() == true)
+        try world.happen(.link(ethernet(2, running: false)))
+        #expect(isCapable() == true)
+    }
+
+    @Test("beside native IPv4 it is told by what the network and the operator allow")
+    func besideNative() throws {
+        var world = World()
+        func isCapable() -> Bool? { world.uplink(2)?.isIPv6OnlyCapable }
+        try world.happen(.link(ethernet(2)))
+        try world.happen(.route(native))
+        #expect(world.uplink(2)?.reason == .nativeIPv4 && isCapable() == true)
+        try world.happen(.advertisement(try parse(header + pref64), uplink: 2))
+        #expect(world.uplink(2)?.reason == .nativeIPv4 && isCapable() == false)
+        try world.happen(.advertisement(try parse(header + prefix1 + pref64), uplink: 2))
+        #expect(world.uplink(2)?.reason == .nativeIPv4 && isCapable() == true)
+        #expect(world.kernel.isClean)
+    }
 }

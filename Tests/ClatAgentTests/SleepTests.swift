@@ -89,3 +89,15 @@ struct SleepTests {
         #expect(world.uplink(2)?.reason.state == .on)
     }
 }
+
+@Suite("Sleep")
+struct ResumeWatchTests {
+    @Test("a wake-up without sleep, as when the clock is set, is none")
+    func clockSet() throws {
+        var watch = try ResumeWatch()
+        for _ in 0..<3 {
+            let hasResumed = watch.hasResumed()
+            #expect(!hasResumed)
+        }
+    }
+}

@@ -27,7 +27,7 @@ struct StatusTests {
         status.datapath = DatapathStatus(
             kind: "userspace",
             detail:
-                "the kernel path is not to be had: the verifier says something long; eBPF on clsact, TUN with single packets"
+                "steered by routes and rules, as the verifier says something long; TUN with single packets"
         )
         return status
     }()
@@ -50,11 +50,11 @@ struct StatusTests {
                 IPv6          2001:db8:1:0:72bc:ff00:58e:ecde (preferred)
                 carried by    ipvlan
                 route         metric 601, MTU 1480
-                data path     userspace (the kernel path is not to be had: the verifier says
-                              something long; eBPF on clsact, TUN with single packets)
+                data path     userspace (steered by routes and rules, as the verifier says
+                              something long; TUN with single packets)
                 sent          1 packet, 84 B
                 received      1234 packets, 5.6 MB
-                dropped       igmp 4
+                dropped       igmp 4: IGMP has no translation.
                 also          reassembled 2
                 RAs refused   own 2
             eth0: IPv4 is off because no router on this link announces a NAT64 prefix
@@ -80,6 +80,20 @@ struct StatusTests {
         #expect(StatusText.short(agent(other)) == "no interface")
     }
 
+    @Test("a bridge on which no router was ever heard is told of only where there is nothing else")
+    func virtualLinks() {
+        var bridge = off
+        (bridge.interface, bridge.linkKind, bridge.reason.code) = ("docker0", "bridge", "no-router-advertisement")
+        #expect(StatusText.short(agent(on, bridge)) == "wlan0 on")
+        var silent = off
+        silent.reason.code = "no-router-advertisement"
+        #expect(StatusText.short(agent(silent, bridge)) == "eth0 off (no-router-advertisement)")
+        #expect(StatusText.short(agent(bridge)) == "docker0 off (no-router-advertisement)")
+        // One that a router serves is an uplink.
+        bridge.advertisements = 1
+        #expect(StatusText.short(agent(on, bridge)) == "wlan0 on, docker0 off (no-router-advertisement)")
+    }
+
     @Test("every reason's sentence fits the width once it is broken")
     func width() {
         for reason in [
@@ -102,7 +116,7 @@ struct StatusTests {
 
     @Test("metrics are OpenMetrics")
     func metrics() {
-        let text = Metrics.text(of: agent(on, off))
+        let text = Metrics.text(of: agent(on, off), as: .openMetrics)
         for line in [
             "clat_agent_info{version=\"1.2\"} 1", "clat_agent_uptime_seconds 99",
             "clat_state{clat_state=\"on\",interface=\"wlan0\"} 1", "clat_state{clat_state=\"on\",interface=\"eth0\"} 0",
@@ -134,10 +148,26 @@ struct StatusTests {
         }
     }
 
+    @Test("the older format has the same samples, and of types only those it knows")
+    func olderFormat() {
+        func lines(_ format: Metrics.Format, comments: Bool) -> [Substring] {
+            Metrics.text(of: agent(on, off), as: format).split(separator: "\n").filter { $0.hasPrefix("#") == comments }
+        }
+        #expect(lines(.prometheus, comments: false) == lines(.openMetrics, comments: false))
+        let types = lines(.prometheus, comments: true).filter { $0.hasPrefix("# TYPE ") }.map {
+            $0.split(separator: " ")
+        }
+        #expect(Set(types.map(\.[3])) == ["counter", "gauge"])
+        let families = Set(types.map(\.[2]))
+        for sample in lines(.prometheus, comments: false) {
+            #expect(families.contains(sample.prefix { $0 != "{" && $0 != " " }), "\(sample)")
+        }
+    }
+
     @Test("quotes and ends of line in a label are escaped")
     func escaping() {
         var odd = off
         odd.interface = "a\"b\\c\nd"
-        #expect(Metrics.text(of: agent(odd)).contains("interface=\"a\\\"b\\\\c\\nd\""))
+        #expect(Metrics.text(of: agent(odd), as: .openMetrics).contains("interface=\"a\\\"b\\\\c\\nd\""))
     }
 }

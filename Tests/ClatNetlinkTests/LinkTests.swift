@@ -120,19 +120,15 @@ struct LinkTests {
         #expect(error?.description == sentence)
     }
 
-    @Test("MTU, name, queue length, address generation and the up flag change one by one")
+    @Test("MTU, address generation and the up flag change one by one")
     func changes() throws {
         var socket = try NetlinkSocket(in: host.namespace)
         let index = try socket.createVeth("a", peer: "b", in: far.namespace, mtu: 1500).index
         try socket.setMTU(1280, ofLink: index)
-        try socket.renameLink(index, to: "clat0")
-        try socket.setTransmitQueueLength(500, ofLink: index)
         try socket.setAddressGenerationMode(.eui64, ofLink: index)
         try socket.setLink(index, up: true)
-        let link = try #require(try socket.link(named: "clat0"))
-        #expect(link.index == index)
+        let link = try #require(try socket.link(index: index))
         #expect(link.mtu == 1280)
-        #expect(link.transmitQueueLength == 500)
         #expect(link.ipv6?.addressGenerationMode == .eui64)
         #expect(link.ipv6?.mtu == 1280)
         #expect(link.flags.contains(.up))
@@ -157,6 +153,24 @@ struct LinkTests {
         #expect(state.mtu == 1400)
     }
 
+    @Test("Features are switched off by their names, and the others stay")
+    func features() throws {
+        var socket = try NetlinkSocket(in: host.namespace)
+        let index = try socket.createVeth("a", peer: "b", in: far.namespace, mtu: 1500).index
+        let names = ["tx-udp_tnl-segmentation", "tx-udp_tnl-csum-segmentation"]
+        func features() throws -> [String] {
+            try output(of: "ethtool -k a", in: host.namespace).split(separator: "\n").map(String.init)
+        }
+        let before = try features()
+        try host.namespace.run { try LinkFeatures.switchOff(names, ofLink: index) }
+        let changed = try zip(before, features()).filter { $0 != $1 }
+        #expect(changed.map(\.1) == names.map { "\($0): off" })
+        let error = #expect(throws: NetlinkError.self) {
+            try host.namespace.run { try LinkFeatures.switchOff(["no-such"], ofLink: index) }
+        }
+        #expect(error?.code == EOPNOTSUPP && error?.operation == "switch off features of link \(index)")
+    }
+
     @Test("What the kernel refuses comes with its words")
     func refusals() throws {
         var socket = try NetlinkSocket(in: host.namespace)
@@ -165,11 +179,17 @@ struct LinkTests {
         let error = #expect(throws: NetlinkError.self) { try socket.setMTU(60, ofLink: index) }
         #expect(error?.code == EINVAL)
         #expect(error?.message == "mtu less than device minimum")
-        let long = #expect(throws: NetlinkError.self) { try socket.renameLink(index, to: "sixteen-octets--") }
+        let long = #expect(throws: NetlinkError.self) {
+            _ = try socket.createVeth("sixteen-octets--", peer: "c", in: far.namespace, mtu: 1500)
+        }
         #expect(long?.code == ERANGE)
         #expect(long?.message?.isEmpty == false)
         #expect(throws: NetlinkError(operation: "create veth a", code: EEXIST)) {
             _ = try socket.createVeth("a", peer: "c", in: far.namespace, mtu: 1500)
+        }
+        #expect(try socket.transmitDrops(ofLink: index) == 0)
+        #expect(throws: NetlinkError(operation: "read the statistics of link 99", code: ENODEV)) {
+            _ = try socket.transmitDrops(ofLink: 99)
         }
         #expect(try socket.link(named: "absent") == nil)
         #expect(try socket.link(index: 99) == nil)

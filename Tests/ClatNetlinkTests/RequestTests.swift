@@ -123,20 +123,6 @@ struct RequestTests {
             0800 0400 00050000                            // IFLA_MTU 1280
             """)
         try expect(
-            .renameLink(7, to: "clat0"),
-            """
-            2c000000 1000 0500 00000000 00000000          // 44 octets, RTM_NEWLINK, REQUEST|ACK
-            00 00 0000 07000000 00000000 00000000         // ifinfomsg: index 7
-            0a00 0300 636c61743000 0000                   // IFLA_IFNAME "clat0"
-            """)
-        try expect(
-            .setTransmitQueueLength(500, ofLink: 7),
-            """
-            28000000 1000 0500 00000000 00000000          // 40 octets, RTM_NEWLINK, REQUEST|ACK
-            00 00 0000 07000000 00000000 00000000         // ifinfomsg: index 7
-            0800 0d00 f4010000                            // IFLA_TXQLEN 500
-            """)
-        try expect(
             .setAddressGenerationMode(.none, ofLink: 7),
             """
             30000000 1000 0500 00000000 00000000          // 48 octets, RTM_NEWLINK, REQUEST|ACK
@@ -374,6 +360,40 @@ struct RequestTests {
             """
             1c000000 2200 0103 00000000 00000000          // 28 octets, RTM_GETRULE, REQUEST|DUMP
             0a 00 00 00 00 00 00 00 00000000              // fib_rule_hdr: AF_INET6
+            """)
+    }
+
+    @Test("for statistics asks for those of a link alone")
+    func statistics() throws {
+        try expect(
+            .statistics(of: 7),
+            """
+            1c000000 5e00 0500 00000000 00000000          // 28 octets, RTM_GETSTATS, REQUEST|ACK
+            00 00 0000 07000000 01000000                  // if_stats_msg: index 7, IFLA_STATS_LINK_64
+            """)
+    }
+
+    @Test("for features names those that are to be off")
+    func features() throws {
+        try expect(
+            .family(named: "ethtool"),
+            """
+            20000000 1000 0500 00000000 00000000          // 32 octets, GENL_ID_CTRL, REQUEST|ACK
+            03 01 0000                                    // genlmsghdr: CTRL_CMD_GETFAMILY, version 1
+            0c00 0200 657468746f6f6c00                    // CTRL_ATTR_FAMILY_NAME "ethtool"
+            """)
+        try expect(
+            .switchOff(["tso", "gso"], ofLink: 7, family: 21),
+            """
+            48000000 1500 0500 00000000 00000000          // 72 octets, the family's, REQUEST|ACK
+            0c 01 0000                                    // genlmsghdr: ETHTOOL_MSG_FEATURES_SET, version 1
+            1400 0180                                     // ETHTOOL_A_FEATURES_HEADER, nested
+              0800 0100 07000000                          // ETHTOOL_A_HEADER_DEV_INDEX 7
+              0800 0300 02000000                          // ETHTOOL_A_HEADER_FLAGS: OMIT_REPLY
+            2000 0380                                     // ETHTOOL_A_FEATURES_WANTED, nested
+              1c00 0380                                   // ETHTOOL_A_BITSET_BITS, nested
+                0c00 0180 0800 0200 74736f00              // ETHTOOL_A_BITSET_BITS_BIT, of which NAME "tso"
+                0c00 0180 0800 0200 67736f00              // and "gso", both without a value
             """)
     }
 

@@ -36,7 +36,7 @@ struct ConformanceTests {
         let tests = try Self.tests()
         #expect(tests.count > 50)
         #expect(Self.names(in: text).subtracting(tests).sorted() == [])
-        let tables = text.components(separatedBy: "## Deviations")[0]
+        let tables = text.components(separatedBy: "## Differences")[0]
         for row in tables.split(separator: "\n") where row.hasPrefix("|") {
             guard !row.hasPrefix("| ---"), !row.hasPrefix("| source") else { continue }
             #expect(!Self.names(in: String(row)).isEmpty, "\(row)")

@@ -126,6 +126,35 @@ struct DatagramBatchTests {
         }
     }
 
+    @Test("a kernel that never took a super-packet gets no more of them, one that refused this gets the next")
+    func refused() throws {
+        // What cannot be written to refuses with EINVAL, as a TUN does what it does not know.
+        let refusing = OwnedDescriptor(adopting: try retrying("epoll_create1") { epoll_create1(CInt(EPOLL_CLOEXEC)) })
+        let taking = try OwnedDescriptor(opening: "/dev/null", O_WRONLY)
+        let descriptor = OwnedDescriptor(adopting: try retrying("dup") { dup(taking.rawValue) })
+        func batch(_ sink: inout TUNSink) {
+            for _ in 0..<2 {
+                Self.frame(ipv6: true, payload: zeros(9)).withUnsafeBytes { sink.send(RawSpan(_unsafeBytes: $0)) }
+            }
+        }
+        for isKindKnown in [false, true] {
+            var sink = TUNSink(descriptor: descriptor.rawValue, batches: true)
+            if isKindKnown {
+                batch(&sink)
+                sink.flush()
+            }
+            dup2(refusing.rawValue, descriptor.rawValue)
+            batch(&sink)
+            sink.flush()
+            dup2(taking.rawValue, descriptor.rawValue)
+            let faults = sink.faults
+            #expect(faults == 2)
+            batch(&sink)
+            let isHolding = sink.isHolding
+            #expect(isHolding == isKindKnown)
+        }
+    }
+
     @Test("datagrams of a flow become one super-packet", arguments: [false, true], State.allCases)
     func oneFlow(ipv6: Bool, state: State) throws {
         let frames = (0..<10).map {

@@ -326,21 +326,12 @@ struct DifferenceClass {
         !outcome.ours.isEmpty && outcome.translated.count == outcome.ours.count && outcome.theirs.isEmpty
     }
 
-    /// Whether both are IPv6 fragments of the same packet.
+    /// Whether both are IPv6 fragments of the same packet, but for optional checksums.
     private static func isSamePacket(_ left: [[UInt8]], _ right: [[UInt8]]) -> Bool {
         func whole(_ packets: [[UInt8]]) -> [UInt8]? {
-            guard let first = packets.first, first.count > 48 else { return nil }
-            let header = Array(first[0..<4] + first[7..<40])
-            if packets.count == 1, first[6] == 17 { return Array(header + first[40...]) }
-            var result: [UInt8] = []
-            for fragment in packets.sorted(by: { word($0, 42) < word($1, 42) }) {
-                guard fragment.count > 48, fragment[6] == 44, word(fragment, 42) & 0xfff8 == result.count else {
-                    return nil
-                }
-                result += fragment[48...]
-            }
-            if let first = packets.first, first[40] == 33 || first[40] == 136 { put(0, 6, &result) }
-            return header + result
+            guard var result = reassembled(packets) else { return nil }
+            if result[6] == 33 || result[6] == 136 { put(0, 46, &result) }
+            return result
         }
         return whole(left) != nil && whole(left) == whole(right)
     }

@@ -44,6 +44,7 @@ struct DifferentialTests {
             let ours = one.packets.flatMap { bench.packets($0) }
             let reasons = bench.drops.filter { $0.value != before[$0.key] }.keys
             let outcome = DifferentialOutcome(one: one, ours: ours, theirs: theirs, reasons: Set(reasons))
+            if let fault = Self.fault(outcome) { Issue.record("\(fault): \(Self.describe(outcome))") }
             let names = Self.classify(outcome)
             for name in names ?? [] { counts[name, default: 0] += 1 }
             if names == nil { unlisted.append(Self.describe(outcome)) }
@@ -56,6 +57,19 @@ struct DifferentialTests {
         let known = Set((DifferenceClass.details + DifferenceClass.outcomes).map(\.name))
         // A class that never occurs is no class.
         #expect(known.subtracting(counts.keys) == [])
+    }
+
+    /// What is wrong with our output, whatever TAYGA's is: with each packet, and where it is fragments with the whole. Packets
+    /// of the tables may have wrong checksums of their own.
+    static func fault(_ outcome: DifferentialOutcome) -> String? {
+        let hasChecksums = outcome.one.kind != "table"
+        for packet in outcome.ours {
+            if let fault = ClatTranslatorTests.fault(Virtio().bytes + packet, transport: hasChecksums) { return fault }
+        }
+        let fragments = outcome.translated.filter(\.isFragment)
+        guard outcome.isTrain, hasChecksums, !fragments.isEmpty, outcome.reasons.isEmpty else { return nil }
+        guard let whole = reassembled(fragments.map(\.octets)) else { return "fragments of no packet" }
+        return ClatTranslatorTests.fault(Virtio().bytes + whole)
     }
 
     @Test("docs/conformance.md lists the differences that the test knows, and no others")

@@ -16,10 +16,12 @@ final class EngineLab: Sendable {
     let host: String
     let clat: String
     let router: String
+    /// Beyond the router, where there is one.
+    private let far: String
 
     init() throws {
         let id = "clat\(getpid())-\(UInt32.random(in: 0...0xffff))"
-        (host, clat, router) = (id + "-host", id + "-clat", id + "-router")
+        (host, clat, router, far) = (id + "-host", id + "-clat", id + "-router", id + "-far")
         for name in [host, clat, router] { try Self.command(["ip", "netns", "add", name]) }
         try Self.command(
             ["ip", "-batch", "-"],
@@ -49,8 +51,58 @@ final class EngineLab: Sendable {
             "route add 0.0.0.0/0 via inet6 fe80::1 dev v4 onlink mtu 1480")
     }
 
+    /// Behind PREF64, a hop beyond the router.
+    static let farServer = "198.51.100.2"
+
+    /// A link of that MTU behind the router, and `farServer` at its other end.
+    func extend(mtu: Int) throws {
+        try Self.command(["ip", "netns", "add", far])
+        try ip(router, "link add f6 mtu \(mtu) type veth peer name r6 netns \(far)")
+        for (namespace, device) in [(router, "f6"), (far, "r6")] {
+            try run(
+                namespace, "sysctl", "-qw", "net.ipv6.conf.\(device).accept_dad=0", "net.ipv6.conf.all.forwarding=1")
+        }
+        try ip(
+            router, "link set f6 up", "addr add 2001:db8:f::1/64 dev f6 nodad",
+            "route add 2001:db8:64::c633:6402/128 via 2001:db8:f::2 dev f6")
+        try ip(
+            far, "link set lo up", "link set r6 mtu \(mtu) up", "addr add 2001:db8:f::2/64 dev r6 nodad",
+            "addr add 2001:db8:64::c633:6402/128 dev lo nodad", "route add default via 2001:db8:f::1 dev r6")
+    }
+
+    static let tunnelServer = "2001:db8:7::2"
+
+    static let hasUDPLite = (try? command(["grep", "-q", "UDPLITEv6", "/proc/net/protocols"])) != nil
+
+    /// Whether the kernel has VXLAN.
+    static let hasVXLAN: Bool = {
+        let name = "clat\(getpid())-vxlan"
+        defer { _ = try? command(["ip", "netns", "del", name]) }
+        return (try? command(["ip", "netns", "add", name])) != nil
+            && (try? command(["ip", "-n", name, "link", "add", "type", "vxlan", "id", "7", "dstport", "4789"])) != nil
+    }()
+
+    /// A VXLAN between host and router, with UDP checksums, through the CLAT. What it carries reaches the devices as single
+    /// packets.
+    func connectTunnel() throws {
+        let own = Self.tunnelServer.dropLast() + "1"
+        try ip(
+            host,
+            "link add t0 mtu 1400 type vxlan id 7 local 192.0.0.1 remote \(Self.server) dstport 4789 udpcsum",
+            "link set t0 up", "addr add \(own)/64 dev t0 nodad")
+        try ip(
+            router,
+            "link add t0 mtu 1400 type vxlan id 7 local \(Self.serverIPv6) remote \(Self.clat) dstport 4789",
+            "link set t0 up", "addr add \(Self.tunnelServer)/64 dev t0 nodad")
+        for (namespace, device) in [(host, "v4"), (router, "r6")] {
+            try run(
+                namespace, "ethtool", "-K", device, "tx-udp_tnl-segmentation", "off", "tx-udp_tnl-csum-segmentation",
+                "off")
+        }
+    }
+
     deinit {
-        for name in [host, clat, router] { _ = try? Self.command(["ip", "netns", "del", name]) }
+        for name in [host, clat, router, far] { _ = try? Self.command(["ip", "netns", "del", name]) }
     }
 
     /// The devices of the CLAT's namespace, with that TUN.

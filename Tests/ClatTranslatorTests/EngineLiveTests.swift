@@ -30,6 +30,7 @@ struct EngineLiveTests {
             }
             try lab.run(lab.host, "ping", "-c", "3", "-i", "0.01", "-W", "5", EngineLab.server)
             try lab.python(lab.host, EngineTraffic.datagrams)
+            if offloads.isEmpty { try expectWholeTrain(path, way) }
             try lab.python(lab.host, EngineTraffic.stream.replacing("OCTETS", with: "2 << 20"))
         }
         withExtendedLifetime(server) {}
@@ -50,6 +51,21 @@ struct EngineLiveTests {
         if way.attachment == .clsact { #expect(path.steering.attachment == .clsact) }
         #expect(path.engine.end == nil)
         #expect(path.engine.faults == .init(reads: 0, writes: 0))
+    }
+
+    /// Nine datagrams and a train of ten, there and back: what was a super-packet is one still.
+    private func expectWholeTrain(_ path: DataPath, _ way: Way) throws {
+        let counts = try path.steering.counts()
+        let user = path.engine.counters.snapshot()
+        let directions =
+            way.kernelPath
+            ? [counts.outbound.translated, counts.inbound.translated] : [user.outbound, user.inbound]
+        // The sum of the payloads; each of the ten has at most 48 octets of headers, and three pings went before.
+        let octets: UInt64 = 19729
+        for direction in directions where way.kernelPath || path.takesDatagramTrains {
+            #expect(direction.udp == 10)
+            #expect(direction.octets > octets && direction.octets < octets + 10 * 48 + 3 * 104 + 1)
+        }
     }
 
     @Test("the kernel itself answers pings and solicitations from outside PREF64", arguments: ways)
@@ -88,6 +104,27 @@ struct EngineLiveTests {
             EngineTraffic.outsider.replacing("SOURCE", with: EngineLab.native), address: EngineLab.clat)
         #expect(answer == "EACCES")
         #expect(try path.steering.counts().inbound.toTranslator == 1)
+    }
+
+    @Test(
+        "TCP crosses in a tunnel with checksums of its own, though only those within are left to the devices",
+        .enabled(if: EngineLab.hasVXLAN, "the kernel has no VXLAN"), arguments: ways)
+    func tunnel(_ way: Way) throws {
+        let lab = try EngineLab()
+        let path = try DataPath(in: lab, kernelPath: way.kernelPath, attachment: way.attachment)
+        try lab.connectTunnel()
+        let server = try lab.echoServer(at: EngineLab.tunnelServer)
+        // Whoever finishes the checksum within makes the receiver look at the one without.
+        for (namespace, device) in [(lab.clat, "uplink"), (lab.clat, "host"), (lab.router, "r6"), (lab.host, "v4")] {
+            try lab.run(namespace, "ethtool", "-K", device, "tx", "off")
+            try lab.python(
+                lab.host, EngineTraffic.stream.replacing("OCTETS", with: "1 << 18"), address: EngineLab.tunnelServer)
+        }
+        withExtendedLifetime(server) {}
+        if way.kernelPath {
+            #expect(try path.steering.counts().outbound.translated.udp > 4 * 200)
+            #expect(try path.steering.counts().inbound.translated.udp > 4 * 200)
+        }
     }
 
     @Test("a new configuration holds from the next packet on")
@@ -136,6 +173,8 @@ struct EngineLiveTests {
 final class DataPath: Sendable {
     let engine: TranslatorEngine
     let steering: Steering
+    /// Whether the TUN takes super-packets of UDP, which those of Linux before 6.2 do not.
+    let takesDatagramTrains: Bool
 
     static let configuration = TranslatorConfiguration(
         mappings: [EngineSteeringTests.mapping(1, EngineLab.clat, "2001:db8:64::/96")], ipv6MTU: 1500)
@@ -144,6 +183,7 @@ final class DataPath: Sendable {
         let box = Box()
         try lab.inside(lab.clat) {
             let tun = try TUNDevice()
+            box.takesDatagramTrains = tun.offloads.contains(.udp)
             let devices = try lab.devices(tun: tun.interfaceIndex)
             box.steering = try Steering(
                 devices, configuration: Self.configuration, kernelPath: kernelPath, attachment: attachment)
@@ -154,6 +194,7 @@ final class DataPath: Sendable {
         }
         self.engine = engine
         self.steering = steering
+        takesDatagramTrains = box.takesDatagramTrains
     }
 
     func update(_ configuration: TranslatorConfiguration) throws {
@@ -165,15 +206,17 @@ final class DataPath: Sendable {
     private final class Box: @unchecked Sendable {
         var engine: TranslatorEngine?
         var steering: Steering?
+        var takesDatagramTrains = false
     }
 }
 
 extension EngineLab {
     /// The echo server behind PREF64, listening; it lives as long as the value.
-    func echoServer() throws -> ChildProcess {
+    func echoServer(
+        at address: String = EngineLab.serverIPv6, text: String = EngineTraffic.server
+    ) throws -> ChildProcess {
         let server = try ChildProcess([
-            "ip", "netns", "exec", router, "/usr/bin/python3", "-c",
-            EngineTraffic.server.replacing("ADDRESS", with: Self.serverIPv6),
+            "ip", "netns", "exec", router, "/usr/bin/python3", "-c", text.replacing("ADDRESS", with: address),
         ])
         let line = server.read()
         guard line.hasPrefix("listening") else { throw Failure(what: "echo server: \(line)") }

@@ -1,4 +1,4 @@
-import CLibBpf
+import CSteering
 import ClatBase
 import Glibc
 import Testing

@@ -55,6 +55,54 @@ struct EngineUnitTests {
         }
     }
 
+    @Test("a configuration that comes during a pause does not end it, nor the thread")
+    func pause() throws {
+        try inFreshNamespace {
+            let engine = try TranslatorEngine(try TUNDevice(), configuration: .standard)
+            let counters = engine.counters
+            func refused() -> UInt64 { counters.snapshot().drops.values.reduce(0, +) }
+            try EngineLab.command(["ip", "address", "add", "192.0.2.1/24", "dev", "tun"])
+            engine.pause()
+            engine.update(.standard)
+            #expect(throws: EngineLab.Failure.self) {
+                try EngineLab.command(["ping", "-n", "-c", "1", "-W", "1", "192.0.2.2"])
+            }
+            #expect(engine.end == nil)
+            #expect(refused() == 0, "the packet waits")
+            engine.resume()
+            for _ in 0..<500 where refused() == 0 { usleep(10_000) }
+            #expect(engine.end == nil)
+            #expect(refused() == 1)
+        }
+    }
+
+    @Test("where one filter cannot be attached none stays")
+    func filters() throws {
+        let filters = try inFreshNamespace {
+            let tun = try TUNDevice()
+            var devices = Steering.Devices.any
+            devices.uplink = tun.interfaceIndex
+            devices.tun = tun.interfaceIndex
+            devices.host = 0x7fff_fff0
+            do throws(SteeringError) {
+                _ = try Steering(devices, configuration: .standard, kernelPath: true, attachment: .clsact)
+                Issue.record("there is no such device")
+            } catch {}
+            return try EngineLab.command(["tc", "qdisc", "show", "dev", "tun"])
+        }
+        #expect(!filters.contains("clsact"), "\(filters)")
+    }
+
+    @Test("a machine that is full for the moment is told from one that refuses")
+    func passing() {
+        for code in [ENOMEM, EAGAIN, EMFILE, ENFILE, EINTR] {
+            #expect(SteeringError(SystemError(call: "load", code: code)).isPassing)
+        }
+        for code in [EPERM, EINVAL, ENOSYS, ENODEV, E2BIG] {
+            #expect(!SteeringError(SystemError(call: "load", code: code)).isPassing)
+        }
+    }
+
     @Test("the verifier's last lines are in the error")
     func verifierLog() throws {
         // Where a program should exit it copies a register to itself, and runs past its end.

@@ -42,7 +42,7 @@ struct FragmentTests {
         }
     }
 
-    @Test("A first fragment of 1232 octets has the octets of standards.md 8.5")
+    @Test("A first fragment of 1232 octets becomes one of 1280")
     func vector() {
         var bench = Bench()
         let input = V4(identification: 0xbeef)
@@ -219,14 +219,62 @@ struct ReassemblyTests {
     @Test("The largest ping there is passes both ways")
     func largest() {
         var bench = Bench()
+        let echo = pattern(65507)
         let input = V4(number: 1)
-        let whole = input.icmp(8, 0, [0, 1, 0, 2], pattern(65507)).payload
-        var output: [[UInt8]] = []
-        for start in stride(from: 0, to: whole.count, by: 1480) {
-            output += bench.packets(input.piece(whole, start..<min(start + 1480, whole.count)))
+        let whole = input.icmp(8, 0, [0, 1, 0, 2], echo).payload
+        let output = Self.ranges(whole.count, 1480).flatMap { bench.packets(input.piece(whole, $0)) }
+        let request = outbound { $0.next = 58 }
+        let translated = outbound().icmp(128, 0, [0, 1, 0, 2], echo).payload
+        #expect(
+            output.map(hex)
+                == Self.ranges(whole.count, 1448).map { hex(request.piece(translated, $0, identification: 0x1234)) })
+
+        let answer = V6(next: 58)
+        let answered = V6().icmp(129, 0, [0, 1, 0, 2], echo).payload
+        let arrived = Self.ranges(whole.count, 1448).flatMap {
+            bench.packets(answer.piece(answered, $0, identification: 9))
         }
-        #expect(output.reduce(0) { $0 + $1.count - 48 } == 65515)
-        #expect(output.map { $0.count }.max() == 1496)
+        let reply = inbound { ($0.number, $0.identification) = (1, 9) }
+        let expected = inbound().icmp(0, 0, [0, 1, 0, 2], echo).payload
+        #expect(arrived.map(hex) == Self.ranges(whole.count, 1456).map { hex(reply.piece(expected, $0)) })
+        #expect(bench.drops == [:])
+    }
+
+    @Test("One octet more than that has no length, either way")
+    func tooLong() {
+        var bench = Bench()
+        let whole = [128, 0, 0, 0] + pattern(65512)
+        for range in Self.ranges(whole.count, 1480) {
+            #expect(bench.packets(V4(number: 1).piece(whole, range)) == [])
+            #expect(bench.packets(V6(next: 58).piece(whole, range, identification: 9)) == [])
+        }
+        #expect(bench.drops == ["fragment-invalid": 1, "result-too-long": 1])
+    }
+
+    private static func ranges(_ count: Int, _ size: Int) -> [Range<Int>] {
+        stride(from: 0, to: count, by: size).map { $0..<min($0 + size, count) }
+    }
+
+    /// Octets of the host's first fragment, of its second, and the most that leaves.
+    static let followed: [(first: Int, second: Int, most: Int)] = [
+        (1352, 656, 1400), (656, 1352, 1400), (1232, 776, 1280), (1008, 1000, 1280), (1480, 528, 1500),
+    ]
+
+    @Test("What was put together is cut no larger than the host has cut it, but to 1280 octets", arguments: followed)
+    func pathMTU(first: Int, second: Int, most: Int) {
+        var bench = Bench()
+        let input = V4(identification: 5, number: 1)
+        let whole = input.icmp(8, 0, [0, 1, 0, 2], pattern(2000)).payload
+        let pieces = [0..<first, first..<first + second]
+        let output = pieces.flatMap { bench.packets(input.piece(whole, $0)) }
+        let translated = outbound().icmp(128, 0, [0, 1, 0, 2], pattern(2000)).payload
+        let room = (most - 48) & ~7
+        let expected = outbound { $0.next = 58 }
+        #expect(
+            output.map(hex)
+                == Self.ranges(2008, room).map { hex(expected.piece(translated, $0, identification: 5)) })
+        // What follows whole is cut as ever.
+        #expect(bench.packets(V4().with { $0.udp(pattern(2000)) }.octets).map(\.count) == [1496, 608])
     }
 
     @Test("A fragmented UDP packet without checksum gets one, in whatever order it comes", arguments: orders)

@@ -154,7 +154,7 @@ func pattern(_ count: Int) -> [UInt8] { (0..<count).map { UInt8(truncatingIfNeed
 // MARK: - Verifying
 
 /// Looks at a packet as its receiver does, and at its virtio_net_hdr as the kernel does; says what is wrong, if anything.
-/// Transport checksums only if asked to.
+/// Transport checksums only if asked to, but those of ICMP errors, which are all the translator's own.
 func fault(_ frame: [UInt8], transport: Bool = true) -> String? {
     guard frame.count >= 30 else { return "a frame of \(frame.count) octets" }
     let virtio = Virtio(frame.prefix(10))
@@ -199,7 +199,10 @@ func fault(_ frame: [UInt8], transport: Bool = true) -> String? {
     }
     let payload = Array(packet[start...])
     let field = [6: 16, 17: 6, 136: 6, 33: 6][number]
-    guard transport else { return nil }
+    let isError =
+        isWhole
+        && (number == 1 ? [3, 4, 5, 11, 12].contains(payload.first) : number == 58 && payload.first ?? 128 < 128)
+    guard transport || isError else { return nil }
     if virtio.flags & 1 != 0 {
         guard isWhole, Int(virtio.checksumStart) == start, Int(virtio.checksumOffset) == field else {
             return "csum_start \(virtio.checksumStart) csum_offset \(virtio.checksumOffset) of protocol \(number)"
@@ -227,4 +230,31 @@ func fault(_ frame: [UInt8], transport: Bool = true) -> String? {
     default: break
     }
     return nil
+}
+
+/// The packet whose fragments these are, in whatever order; nil where something is missing, doubled or contradictory.
+func reassembled(_ fragments: [[UInt8]]) -> [UInt8]? {
+    guard let first = fragments.first else { return nil }
+    let isIPv4 = first[0] >> 4 == 4
+    if fragments.count == 1, isIPv4 ? word(first, 6) & 0x3fff == 0 : first[6] != 44 { return first }
+    var header: [UInt8]?
+    var payload: [UInt8] = []
+    var isComplete = false
+    func place(_ fragment: [UInt8]) -> Int { isIPv4 ? (word(fragment, 6) & 0x1fff) * 8 : word(fragment, 42) & 0xfff8 }
+    for fragment in fragments.sorted(by: { place($0) < place($1) }) {
+        guard isIPv4 || fragment[6] == 44, place(fragment) == payload.count, !isComplete else { return nil }
+        isComplete = isIPv4 ? word(fragment, 6) & 0x2000 == 0 : fragment[43] & 1 == 0
+        // Without lengths, flags, offsets and what is computed over them; IPv6's next header is the Fragment header's.
+        var own = Array(fragment.prefix(isIPv4 ? 20 : 40))
+        for offset in isIPv4 ? [2, 3, 6, 7, 10, 11] : [4, 5] { own[offset] = 0 }
+        if !isIPv4 { own = own[0..<6] + [fragment[40]] + own[7...] + fragment[44..<48] }
+        guard header == nil || header == own else { return nil }
+        header = own
+        payload += fragment.dropFirst(isIPv4 ? 20 : 48)
+    }
+    guard var header, isComplete else { return nil }
+    header = Array(header.prefix(isIPv4 ? 20 : 40))
+    put(UInt16((isIPv4 ? 20 : 0) + payload.count), isIPv4 ? 2 : 4, &header)
+    if isIPv4 { put(~slowSum(header), 10, &header) }
+    return header + payload
 }

@@ -94,6 +94,7 @@ struct RefusalTests {
                 V6(source: .text("64:ff9b::239.255.255.255")).octets,
                 V6(source: .text("64:ff9b::240.0.0.0")).octets, V6(source: .text("64:ff9b::255.255.255.255")).octets,
                 V6(source: .text("64:ff9b::169.254.0.0")).octets, V6(source: .text("64:ff9b::169.254.255.255")).octets,
+                V6(source: .text("64:ff9b::192.0.0.0")).octets, V6(source: .text("64:ff9b::192.0.0.8")).octets,
             ]
         ),
         (.sourceOwn, [V6(source: .text("64:ff9b::192.0.0.1")).with { $0.udp([]) }.octets]),

@@ -55,6 +55,7 @@ struct Bench: ~Copyable {
 
     init(_ configuration: TranslatorConfiguration = .standard) {
         translator = Translator(configuration, counters: counters)
+        translator.spoil()
     }
 
     /// Translates one packet in a buffer that is otherwise all 0xa5, exactly as large as needed.
@@ -81,7 +82,15 @@ struct Bench: ~Copyable {
     var drops: [String: UInt64] { counters.snapshot().drops.filter { $0.value > 0 } }
 }
 
-/// CLAT addresses of standards.md 8.4: neutral under the well-known prefix.
+extension Translator {
+    /// Fills what it writes to besides the frame's buffer with 0xa5, so that what is left unwritten shows.
+    mutating func spoil() {
+        errorFrame = Array(repeating: 0xa5, count: errorFrame.count)
+        wholePacket = Array(repeating: 0xa5, count: Self.wholePacketSize)
+    }
+}
+
+/// The CLAT address that most tables use: neutral under the well-known prefix.
 extension TranslatorConfiguration {
     static var standard: TranslatorConfiguration { .init(mappings: [.standard], ipv6MTU: 1500) }
 }

@@ -16,6 +16,22 @@ def binary():
     return pathlib.Path(os.environ.get("CLAT_AGENT") or REPOSITORY / ".build/release/clat-agent").absolute()
 
 
+# A device node that anybody may open, as udev makes it, in place of the machine's own; then the words that follow. $0 is a directory.
+_OPEN_TUN = ('mount -t tmpfs none "$0" && mknod -m 666 "$0/tun" c 10 200 && mount --bind "$0/tun" /dev/net/tun && exec "$@"')
+_GRANTED = "-all,+net_admin,+net_raw,+sys_admin"
+
+
+def without_root(directory):
+    """Words before an agent that make it `nobody` with three capabilities, and its state directory, which is nobody's too. For an
+    agent whose directory is `directory / "agent-1"`."""
+    os.chmod(directory, 0o755)
+    for name in ("agent-1", "state", "dev"):
+        (directory / name).mkdir()
+        os.chown(directory / name, 65534, 65534)
+    return ["unshare", "--mount", "sh", "-c", _OPEN_TUN, str(directory / "dev"), "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
+            f"--inh-caps={_GRANTED}", f"--ambient-caps={_GRANTED}", f"--bounding-set={_GRANTED}", "--no-new-privs"]
+
+
 class Agent:
     """A running `clat-agent run`. `wrapper` are words before the command, as `setpriv ...`; `options` are those of
     `subprocess.Popen`, and `program` is another file than the one under test."""
@@ -28,6 +44,9 @@ class Agent:
         if "--state-dir" not in arguments:
             # Never the machine's own.
             arguments = ("--state-dir", str(directory.parent / "state"), *arguments)
+        if "--config" not in arguments:
+            (directory / "no-config.toml").touch()
+            arguments = ("--config", str(directory / "no-config.toml"), *arguments)
         self.command = [*wrapper, str(program or binary()), "run", "--runtime-dir", str(directory), *arguments]
         with open(self._log, "w") as log:
             self.process = namespace.popen(self.command, stdout=log, stderr=subprocess.STDOUT, **options)

@@ -1,6 +1,7 @@
-"""Runs a command to which the kernel refuses something: `python3 refusing.py bpf|seccomp|uso|tso COMMAND...`
+"""Runs a command to which the kernel refuses something: `python3 refusing.py bpf|seccomp|unshare|uso|tso COMMAND...`
 
-`bpf` refuses bpf(2), as containers' seccomp profiles and systemd's `SystemCallFilter=~bpf` do; `seccomp` refuses seccomp(2); `uso` refuses a TUN the offload of
+`bpf` refuses bpf(2), as containers' seccomp profiles and systemd's `SystemCallFilter=~bpf` do; `seccomp` refuses seccomp(2); `unshare` refuses
+namespaces, as a kernel without CONFIG_NET_NS does; `uso` refuses a TUN the offload of
 UDP super-packets, as Linux before 6.2 does; `tso` that of TCP too.
 """
 
@@ -18,15 +19,15 @@ _LOAD, _IF_EQUAL, _IF_ANY_BIT, _RETURN = 0x20, 0x15, 0x45, 0x06
 _TUNSETOFFLOAD, _USO, _TSO = 0x400454D0, 0x60, 0x0E
 # Where struct seccomp_data has the number of the call, and the low halves of its second and third argument.
 _CALL, _SECOND, _THIRD = 0, 24, 32
-_GENERIC = {"bpf": 280, "ioctl": 29, "seccomp": 277}
-_NUMBERS = {"x86_64": {"bpf": 321, "ioctl": 16, "seccomp": 317}, "aarch64": _GENERIC, "riscv64": _GENERIC}
+_GENERIC = {"bpf": 280, "ioctl": 29, "seccomp": 277, "unshare": 97}
+_NUMBERS = {"x86_64": {"bpf": 321, "ioctl": 16, "seccomp": 317, "unshare": 272}, "aarch64": _GENERIC, "riscv64": _GENERIC}
 
 
-def _call(number):
+def _call(number, error=errno.EPERM):
     return [
         (_LOAD, 0, 0, _CALL),
         (_IF_EQUAL, 0, 1, number),
-        (_RETURN, 0, 0, _ERRNO | errno.EPERM),
+        (_RETURN, 0, 0, _ERRNO | error),
         (_RETURN, 0, 0, _ALLOW),
     ]
 
@@ -45,6 +46,7 @@ def _offload(numbers, mask):
 
 
 WHAT = {"bpf": lambda numbers: _call(numbers["bpf"]), "seccomp": lambda numbers: _call(numbers["seccomp"]),
+        "unshare": lambda numbers: _call(numbers["unshare"], errno.EINVAL),
         "uso": lambda numbers: _offload(numbers, _USO), "tso": lambda numbers: _offload(numbers, _USO | _TSO)}
 
 

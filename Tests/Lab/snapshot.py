@@ -1,15 +1,20 @@
 """The whole network configuration of a namespace as text, so that two moments can be compared.
 
 One line per fact: links (every attribute but counters), addresses and multicast memberships, routes of all tables,
-rules, permanent and proxy neighbours, next hops, ids of peer namespaces, queueing disciplines, all net.* sysctls, the
-nftables rules. Left out is only what changes by itself: lifetimes that count down, the dynamic neighbour cache,
+rules, permanent and proxy neighbours, next hops, ids of peer namespaces, queueing disciplines, eBPF programs that hang on
+links by tcx, all net.* sysctls, the nftables rules. Left out is only what changes by itself: lifetimes that count down, the dynamic neighbour cache,
 counters.
 """
 
 import collections
+import ctypes
+import errno
 import json
 import os
 import pathlib
+import platform
+import socket
+import struct
 import time
 
 from namespace import PATIENCE
@@ -30,6 +35,10 @@ _COMMANDS_IPV6 = """rule show
 # Lifetimes and ages, and what one fact repeats of another (an address line would repeat its link).
 _MOVING = {"valid_life_time", "preferred_life_time", "expires", "used", "age"}
 _SYSCTLS_THAT_COUNT = {"net.netfilter.nf_conntrack_count"}
+# linux/bpf.h; `tc` does not show these.
+_BPF_PROG_QUERY, _TCX = 16, {46: "ingress", 47: "egress"}
+_BPF = {"x86_64": 321}.get(platform.machine(), 280)
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def take(space):
@@ -42,6 +51,7 @@ def take(space):
             lines += _describe(command.split()[0] + family, objects)
     lines += _describe("qdisc", json.loads(space.run(["tc", "-json", "qdisc", "show"], check=True).stdout or "[]"))
     lines += [f"nft {line.strip()}" for line in space.run(["nft", "list", "ruleset"], check=True).stdout.splitlines()]
+    lines += _programs(space)
     lines += _sysctls(space)
     return sorted(lines)
 
@@ -100,6 +110,27 @@ def _still(value):
     if isinstance(value, list):
         return [_still(item) for item in value]
     return value
+
+
+def _programs(space):
+    lines = []
+    with space.entered():
+        for index, name in socket.if_nameindex():
+            for place, way in _TCX.items():
+                lines += [f"tcx {name} {way} program {number}" for number in _programs_at(index, place)]
+    return lines
+
+
+def _programs_at(interface, place):
+    """The ids of the programs at one place of an interface; none where the kernel has no tcx, or tells this user nothing."""
+    ids = (ctypes.c_uint32 * 64)()
+    query = struct.pack("=IIIIQIIQ", interface, place, 0, 0, ctypes.addressof(ids), len(ids), 0, 0)
+    query = ctypes.create_string_buffer(query, len(query) + 24)
+    if _libc.syscall(_BPF, _BPF_PROG_QUERY, query, len(query)) != 0:
+        if ctypes.get_errno() in (errno.EINVAL, errno.EPERM, errno.ENOENT):
+            return []
+        raise OSError(ctypes.get_errno(), "BPF_PROG_QUERY")
+    return ids[:struct.unpack_from("=I", query, 24)[0]]
 
 
 def _sysctls(space):

@@ -4,14 +4,16 @@ untouched."""
 import dataclasses
 import re
 import struct
+import subprocess
+import sys
 
 import pytest
 
 import ra
 import snapshot
-from agent import binary
+from agent import Agent, binary
 from lab import Lab
-from namespace import wait_until
+from namespace import in_user_namespace, wait_until
 
 pytestmark = pytest.mark.agent
 
@@ -45,10 +47,14 @@ def test_an_unknown_option_is_a_usage_error(shared_lab):
     assert agent.wait() == USAGE, agent.log
 
 
-def test_a_missing_interface_is_named(shared_lab):
-    agent = shared_lab.agent(interfaces=["nosuch0"])
-    assert agent.wait() == NO_INTERFACE, agent.log
-    assert "nosuch0" in sentence(agent.log)
+def test_a_missing_interface_is_named(shared_lab, tmp_path):
+    """And no directory is made for an agent that cannot begin."""
+    runtime, state = tmp_path / "runtime", tmp_path / "state"
+    result = shared_lab.laptop.run(
+        [binary(), "run", "--interface", "nosuch0", "--runtime-dir", runtime, "--state-dir", state])
+    assert result.returncode == NO_INTERFACE, result.stderr
+    assert "nosuch0" in sentence(result.stderr)
+    assert not runtime.exists() and not state.exists()
 
 
 @pytest.mark.parametrize("capability", ["net_admin", "sys_admin", "net_raw"])
@@ -65,6 +71,20 @@ def test_a_missing_tun_device_is_named(shared_lab):
     assert "tun" in sentence(agent.log).lower()
 
 
+def test_a_kernel_without_ipv6_is_named(shared_lab):
+    hide = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs hidden /proc/$$/net && exec "$0" "$@"']
+    agent = shared_lab.agent(wrapper=hide)
+    assert agent.wait() == NO_KERNEL_FEATURE, agent.log
+    assert "no IPv6" in sentence(agent.log) and "modprobe ipv6" in sentence(agent.log)
+
+
+def test_a_kernel_without_network_namespaces_is_named(shared_lab):
+    agent = shared_lab.agent(refused="unshare")
+    entry = agent.wait_until(lambda entry: entry["reason"]["code"] == "step-failed", "a failure")
+    assert "no network namespaces" in entry["reason"]["sentence"] and "CONFIG_NET_NS" in entry["reason"]["sentence"]
+    assert agent.stop() == 0
+
+
 @pytest.mark.parametrize("same_directory", [True, False])
 def test_a_second_agent_gives_way_to_the_first(shared_lab, same_directory):
     first = shared_lab.agent()
@@ -75,6 +95,36 @@ def test_a_second_agent_gives_way_to_the_first(shared_lab, same_directory):
     first.wait_for("on")
     assert "1 received" in shared_lab.laptop.run(["ping", "-n", "-c1", "-W5", Lab.SERVER]).stdout
     assert first.stop() == 0
+
+
+def test_an_agent_of_another_namespace_needs_a_directory_of_its_own(lab):
+    first, other = lab.agent(), lab.add_host("other")
+    first.wait_for("on")
+    second = Agent(other, first.runtime_directory, "--interface", "eth0")
+    assert second.wait() == ALREADY_RUNNING, second.log
+    assert "--runtime-dir" in sentence(second.log)
+    third = Agent(other, lab.directory / "other", "--interface", "eth0")
+    third.wait_for("on")
+    # A socket that nobody listens at any more is nobody's.
+    third.kill()
+    fourth = Agent(other, third.runtime_directory, "--interface", "eth0")
+    fourth.wait_for("on")
+    first.wait_for("on")
+    assert fourth.stop() == 0 and first.stop() == 0
+
+
+@pytest.mark.skipif(in_user_namespace(), reason="there is no other user")
+def test_a_user_who_holds_the_name_of_agents_is_named(shared_lab):
+    program = ("import os, socket; os.setuid(65534); name = socket.socket(socket.AF_UNIX); name.bind('\\0clat-agent'); "
+               "name.listen(); print('ready', flush=True); name.accept()")
+    with shared_lab.laptop.popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as holder:
+        try:
+            assert holder.stdout.readline() == "ready\n"
+            agent = shared_lab.agent()
+            assert agent.wait() == ALREADY_RUNNING, agent.log
+            assert f"process {holder.pid} of user 65534" in sentence(agent.log)
+        finally:
+            holder.kill()
 
 
 def test_status_without_an_agent_says_so(shared_lab):

@@ -5,6 +5,7 @@ There is no clatd in Debian; what it does to a host is done here by the commands
 
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -145,6 +146,56 @@ def test_nothing_is_touched_while_a_clatd_runs_or_a_tayga_of_somebody_elses(lab)
         tayga.kill()
 
 
+def test_what_is_left_in_ufw_and_among_temporary_files(lab):
+    # A machine of its own in what it holds of ufw and in /tmp.
+    etc, tmp, tools = (lab.directory / name for name in ("etc-ufw", "tmp", "tools"))
+    for directory in (etc, tmp, tools):
+        directory.mkdir()
+    (etc / "user.rules").write_text("### tuple ### route:allow any any 0.0.0.0/0 any 0.0.0.0/0 in_clat!out_eth0\n"
+                                    "### tuple ### route:allow any any 0.0.0.0/0 any 0.0.0.0/0 in_wg0!out_eth0\n")
+    mine = "# Ephemeral TAYGA config file written by /usr/sbin/clatd\n"
+    for name, text in (("aB3dE_fG1h", mine), ("other12345", "x"), ("too-long-a-name", mine)):
+        (tmp / name).write_text(text)
+    (tmp / "linked1234").symlink_to(tmp / "aB3dE_fG1h")
+    (tools / "ufw").write_text(f'#!/bin/sh\necho "$@" >> /etc/ufw/log\n: > /etc/ufw/user.rules\n')
+    (tools / "ufw").chmod(0o755)
+    # The lab's own directory is in /tmp, and what is run is too, perhaps.
+    program = pathlib.Path("/run") / f"clat-agent-test-{os.getpid()}"
+    shutil.copy(agent.binary(), program)
+    script = f"""
+        mount --bind {tools} /mnt && mount -t tmpfs none /etc && mkdir /etc/ufw && mount --bind {etc} /etc/ufw &&
+        mount --bind {tmp} /tmp && PATH=/mnt:$PATH exec "$@"
+    """
+    def cleanup(*words):
+        return lab.laptop.run(["unshare", "-m", "sh", "-c", script, "sh", program, "cleanup", "--clatd", *words])
+    try:
+        shown = cleanup()
+        assert shown.returncode == 1, shown.stderr
+        assert shown.stdout.splitlines() == [
+            "A clatd that was killed has left:",
+            "  ufw's rule for packets from clat to eth0, which outlasts even a reboot",
+            "  the temporary file /tmp/aB3dE_fG1h",
+        ]
+        done = cleanup("--yes")
+        assert done.returncode == 0 and done.stdout.endswith("All of it is undone.\n"), done.stderr
+        assert (etc / "log").read_text() == "route delete allow in on clat out on eth0\n"
+        assert {path.name for path in tmp.iterdir()} == {"other12345", "too-long-a-name", "linked1234"}
+        assert cleanup().stdout == "clatd has left nothing here.\n"
+    finally:
+        program.unlink()
+
+
+def test_a_clatd_by_its_interpreter_is_seen(lab):
+    script = lab.directory / "clatd"
+    script.write_text("$| = 1; print qq(ready\\n); sleep 100;\n")
+    clatd(lab)
+    with lab.laptop.popen(["perl", "-w", script], stdout=subprocess.PIPE) as running:
+        assert running.stdout.readline() == "ready\n"
+        refused = cleanup(lab, "--yes")
+        running.kill()
+    assert refused.returncode == 75 and f"process {running.pid}" in refused.stderr
+
+
 @pytest.mark.skipif(namespace.in_user_namespace(), reason="a user namespace that knows one user has no other")
 def test_it_needs_root_and_to_be_told_after_whom(lab):
     os.chmod(lab.directory, 0o755)
@@ -159,7 +210,9 @@ def test_its_configuration_becomes_ours_and_is_obeyed(lab):
     old.write_text(f"""
         # as clatd takes it
         plat-dev=eth0
-        plat-prefix = {lab.site.pref64} ; the NAT64
+        ; the NAT64
+        plat-prefix = {lab.site.pref64}
+        not a key at all
         clat-v4-addr=192.0.0.3
         v4-defaultroute-metric=77
         v4-defaultroute-mtu=1400
@@ -167,6 +220,7 @@ def test_its_configuration_becomes_ours_and_is_obeyed(lab):
         nonsense=1
     """)
     said = lab.laptop.run([agent.binary(), "import-clatd", old], check=True).stdout
+    assert "# not a key at all: clatd 2.1.0 ignores such a line" in said
     assert "# cmd-tayga=/usr/sbin/tayga: no TAYGA" in said and "# nonsense=1: clatd 2.1.0 has no such key" in said
     new.write_text(said)
     lab.laptop.run([agent.binary(), "config", "check", new], check=True)

@@ -4,7 +4,9 @@ import json
 import os
 import pathlib
 import re
+import signal
 import socket
+import sys
 import time
 
 import pytest
@@ -34,6 +36,17 @@ def connect(running):
     return client
 
 
+def call(running, method, member=False, **parameters):
+    """The answer to a call, by root or by a member of the group."""
+    message = json.dumps({"method": f"org.clatagent.{method}", "parameters": parameters}).encode() + b"\0"
+    words = ["setpriv", "--reuid=65534", f"--regid={GROUP}", "--clear-groups"] if member else []
+    script = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.settimeout(60); s.connect(sys.argv[1]); " \
+             "s.sendall(sys.stdin.buffer.read()); print(s.recv(1 << 20).rstrip(b'\\0').decode())"
+    said = running.namespace.run([*words, sys.executable, "-c", script, running.runtime_directory / "control"],
+                                 check=True, stdin=message.decode()).stdout
+    return json.loads(said)
+
+
 @pytest.mark.skipif(namespace.in_user_namespace(), reason="a user namespace that knows one user has no other")
 def test_the_group_of_the_runtime_directory_may_change_and_others_may_only_read():
     with Lab() as lab:
@@ -50,8 +63,21 @@ def test_the_group_of_the_runtime_directory_may_change_and_others_may_only_read(
         for member in (["--regid=65534", f"--groups={GROUP},12"], [f"--regid={GROUP}", "--clear-groups"]):
             assert run(member, "renew", "eth0").returncode == 0
             assert run(member, "disable", "eth0").returncode == 0 and run(member, "enable", "eth0").returncode == 0
-            refused = run(member, "exec", "eth0", "--", "true")
-            assert refused.returncode == 2 and "only root may do that" in refused.stderr
+            # What outlasts the agent, or has it ask somebody of their choice, is not for them.
+            for words in (["exec", "eth0", "--", "true"], ["disable", "eth0", "--lasting"], ["enable", "eth0", "--lasting"],
+                          ["renew", "eth0", "--resolver", "2001:db8::53"], ["reexec"]):
+                refused = run(member, *words)
+                assert refused.returncode == 2 and "only root may do that" in refused.stderr, words
+            assert call(running, "SetResolvers", interface="eth0", servers=["2001:db8::53"], member=True)["error"].endswith(
+                "PermissionDenied")
+            assert running.interface()["state"] == "on" and not (lab.directory / "state/disabled").exists()
+            assert not any(entry["source"] == "told" for entry in running.interface()["resolvers"])
+        # Of root all of it is taken.
+        assert "error" not in call(running, "SetResolvers", interface="eth0", servers=["2001:db8::53"])
+        assert lab.laptop.run([agent.binary(), "disable", "eth0", "--lasting", "--runtime-dir", directory]).returncode == 0
+        assert (lab.directory / "state/disabled").read_text() == "eth0\n"
+        assert lab.laptop.run([agent.binary(), "enable", "eth0", "--lasting", "--runtime-dir", directory]).returncode == 0
+        running.wait_for("on")
         for other in (stranger, root_group):
             assert run(other, "status").returncode in (0, 1)
             for words in (["renew", "eth0"], ["enable", "eth0"], ["disable", "eth0"], ["exec", "eth0", "--", "true"]):
@@ -128,3 +154,19 @@ def test_slow_dead_and_hostile_clients_cost_nothing():
         wait_until(lambda: len(os.listdir(f"/proc/{running.process.pid}/fd")) < descriptors, what="the end of the clients")
         print(f"{len(clients)} clients: {used - busy:.2f} s of CPU, {now - memory:.1f} MB, {descriptors} descriptors")
         assert running.stop() == 0
+
+
+def test_a_hook_waits_for_an_agent_that_hangs_no_longer_than_a_second(lab):
+    running = lab.agent()
+    running.wait_for("on")
+    running.process.send_signal(signal.SIGSTOP)
+    try:
+        begun = time.monotonic()
+        renew = [agent.binary(), "renew", "eth0", "--quiet", "--resolver", "2001:db8::53", "--resolver", "192.0.2.53",
+                 "--runtime-dir", running.runtime_directory]
+        assert lab.laptop.run(renew).returncode == 0
+        assert time.monotonic() - begun < 3 * namespace.PATIENCE
+    finally:
+        running.process.send_signal(signal.SIGCONT)
+    # The call waited for it: one message, which is obeyed whole.
+    running.wait_until(lambda entry: entry["state"] == "on", "on")

@@ -2,6 +2,7 @@
 
 import json
 import re
+import threading
 import time
 
 import pytest
@@ -82,10 +83,14 @@ def test_a_hook_tells_a_resolver_that_no_router_does(silent):
     agent = silent.agent()
     told(agent)
     good = str(silent.site.lan[0x54])
-    with resolver.Resolver(silent.site.router.namespace, good, prefixes=[silent.site.pref64]):
-        command = [binary(), "renew", "--runtime-dir", agent.runtime_directory, "--resolver", good, "eth0"]
+    def renew(server):
+        command = [binary(), "renew", "--runtime-dir", agent.runtime_directory, "--resolver", server, "eth0"]
         silent.laptop.run(command, check=True)
+    with resolver.Resolver(silent.site.router.namespace, good, prefixes=[silent.site.pref64]):
+        renew(good)
         assert agent.wait_for("on")["pref64Resolver"] == good
+        renew("none")
+        assert [one["address"] for one in agent.interface()["resolvers"]] == [silent.site.resolver]
 
 
 @pytest.mark.parametrize("length", sorted(network.PREF64_BY_LENGTH))
@@ -218,6 +223,27 @@ def test_each_of_two_uplinks_asks_its_own_resolver(silent):
         assert len(first.asked()) == len(second.asked()) == 1
 
 
+def test_resolvers_of_one_address_on_two_uplinks_are_told_apart(silent):
+    """Each is asked through its own uplink, wherever the routing table would send the question."""
+    site = silent.add_site(advertise=False)
+    silent.site.resolver = site.resolver = "2001:db8:53::53"
+    for one in (silent.site, site):
+        one.router.advertiser.advertise(one.router.advertisement())
+    with serve(silent), resolver.Resolver(site.router.namespace, site.resolver, prefixes=[site.pref64]):
+        agent = silent.agent("--interface", "eth0", "--interface", "eth1")
+        assert agent.wait_for("on")["pref64"] == silent.site.pref64
+        assert agent.wait_for("on", "eth1")["pref64"] == site.pref64 != silent.site.pref64
+
+
+def test_native_ipv4_beside_a_clat_by_dns(silent):
+    silent.laptop.ip("addr add 10.77.0.2/24 dev eth0")
+    silent.laptop.ip("route add default via 10.77.0.1 dev eth0")
+    with serve(silent):
+        coexist = configuration(silent, 'native-ipv4 = "coexist"\n')
+        agent = silent.agent("--interface", "eth0", "--config", coexist)
+        assert agent.wait_for("on")["pref64Source"] == "resolver"
+
+
 # MARK: soliciting
 
 
@@ -299,6 +325,44 @@ def test_a_probe_where_there_is_nothing_says_so(silent):
     assert run.returncode == 66 and "eth0" in run.stderr
 
 
+def test_a_probe_tells_of_a_nat64_that_native_ipv4_makes_needless(silent):
+    silent.laptop.ip("addr add 10.77.0.2/24 dev eth0")
+    silent.laptop.ip("route add default via 10.77.0.1 dev eth0")
+    with serve(silent):
+        status, report = probe(silent, "eth0", "--json")
+        assert status == 0 and report["obstacle"]["code"] == "native-ipv4"
+        assert (report["choice"]["pref64"], report["choice"]["source"]) == (silent.site.pref64, "resolver")
+
+
+def test_a_probe_asks_nobody_where_the_operator_wants_no_dns(silent):
+    with serve(silent) as server:
+        status, text = probe(silent, "eth0", "--config", str(configuration(silent, "dns = false\n")))
+        assert status == 1 and server.asked() == []
+        assert f"Resolver {silent.site.resolver} (router-advertisement): is not asked, as dns = false" in text
+
+
+def test_a_probe_ends_in_a_flood_of_advertisements(lab):
+    router = lab.site.router
+    octets = router.advertisement([lab.site.pref64]).packet()
+    done = threading.Event()
+
+    def flood():
+        while not done.is_set():
+            router.advertiser.send(*[octets] * 200)
+    thread = threading.Thread(target=flood)
+    thread.start()
+    try:
+        begun = time.monotonic()
+        status, report = probe(lab, "eth0", "--json")
+        taken = time.monotonic() - begun
+    finally:
+        done.set()
+        thread.join()
+    assert status == 0 and report["choice"]["pref64"] == lab.site.pref64
+    assert report["refused"]["too-many"] > 100
+    assert taken < 30 and len(report["advertisements"]) <= 100 * (taken + 1)
+
+
 # MARK: the path
 
 
@@ -312,6 +376,19 @@ def test_the_check_address_tells_whether_the_path_works(lab):
     lab.laptop.run([binary(), "renew", "--runtime-dir", agent.runtime_directory, "eth0"], check=True)
     path("the check address cannot be reached")
     assert agent.interface()["state"] == "on", "the only prefix there is stays in use"
+    says = lambda words: wait_until(lambda: words in agent.interface()["reason"]["sentence"], 20, what=words)
+    says("is set up through the NAT64 at " + lab.site.pref64 + ", but does not work")
+    lab.site.nat64.ip(f"link set nat64 up\nroute add {lab.site.pref64} dev nat64\nroute add 192.168.255.0/24 dev nat64")
+    lab.laptop.run([binary(), "renew", "--runtime-dir", agent.runtime_directory, "eth0"], check=True)
+    says("IPv4 works through the NAT64")
+
+
+@pytest.mark.parametrize("address", ["192.0.0.170", "192.0.0.171", "255.255.255.255"])
+def test_no_echo_request_goes_where_none_may(lab, address):
+    run = lab.laptop.run([binary(), "doctor", "--target", address])
+    assert run.returncode == 64 and f"No echo request may go to {address}" in run.stderr
+    run = lab.laptop.run([binary(), "config", "check", configuration(lab, f'check-address = "{address}"\n')])
+    assert run.returncode == 78 and "check-address" in run.stdout + run.stderr
 
 
 def test_of_two_prefixes_the_one_that_works_is_taken(silent):

@@ -145,11 +145,28 @@ def test_an_interface_that_is_not_there(served):
     assert status == 1 and faults["interface"]["remedy"] == "the agent knows: eth0"
 
 
+TALKER = """
+import socket, sys, time
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as talker:
+    while True:
+        talker.sendto(b"x", (sys.argv[1], 9))
+        time.sleep(0.05)
+"""
+
+
 def test_a_packet_filter_of_the_host(served):
     lab, running = served
     mend = nft(lab.laptop, 'inet output oifname "clat-eth0" ip protocol icmp drop')
     faults, _, status = doctor(lab, running)
-    assert status == 1 and "nft list ruleset" in (faults.get("reachability") or faults["translator"])["remedy"]
+    assert status == 1 and "nft list ruleset" in faults["reachability"]["remedy"]
+    mend()
+    # One that the sender does not see, while other packets go through.
+    mend = nft(lab.laptop, "netdev egress device clat-eth0 ip protocol icmp drop")
+    with lab.laptop.popen([sys.executable, "-B", "-c", TALKER, lab.SERVER]) as talker:
+        faults, _, status = doctor(lab, running)
+        talker.kill()
+    assert status == 1 and faults["translator"]["evidence"] == "of 3 echo requests 0 came to the translator and left it"
+    assert "nft list ruleset" in faults["translator"]["remedy"] and "NAT64" not in faults
     mend()
 
 
@@ -161,6 +178,15 @@ def test_a_vpn_in_the_way(served):
     assert "goes out of vpn0 (veth), which wins over clat-eth0" in faults["route"]["evidence"] and status == 0
     assert findings["reachability"]["verdict"] == "good", "the CLAT itself works"
     lab.laptop.ip("link del vpn0")
+    # What VPNs are made of; WireGuard where this kernel has it.
+    for kind, word in (("tuntap add vpn0 mode tun", "tun"), ("link add vpn0 type wireguard", "wireguard")):
+        if lab.laptop.run(["ip", *kind.split()]).returncode:
+            assert word != "tun"
+            continue
+        lab.laptop.ip("link set vpn0 up\nroute add 198.51.100.0/24 dev vpn0")
+        faults, _, _ = doctor(lab, running)
+        assert f"goes out of vpn0 ({word}, a VPN), which wins" in faults["route"]["evidence"]
+        lab.laptop.ip("link del vpn0")
 
 
 def test_a_bridge_in_the_way_and_routes_that_refuse(served):
@@ -186,6 +212,75 @@ def test_a_host_that_forwards(served):
     faults, _, status = doctor(lab, running)
     assert status == 0 and "forwarding" not in faults
     lab.laptop.sysctl(ipv6__conf__eth0__forwarding=0, ipv6__conf__eth0__accept_ra=1)
+
+
+def test_links_of_containers_and_what_works_beside_them(lab):
+    lab.start_dns64()
+    lab.add_site(advertise=False)
+    lab.laptop.ip("link add docker0 up type bridge\nlink add ve-x type veth peer name ve-y\nlink set ve-x up\nlink set ve-y up\n"
+                  "addr add 172.17.0.1/16 dev docker0")
+    running = lab.agent(interfaces=())
+    running.wait_for("on")
+    running.wait_until(lambda entry: entry["reason"]["code"].startswith("no-pref64"), "no PREF64", "eth1")
+    running.wait_until(lambda entry: entry["reason"]["code"] == "no-router-advertisement", "no advertisement", "ve-x")
+    # IPv4 works by eth0: what is wrong with eth1 is a note, and what is no uplink is not spoken of.
+    assert running.status_text("--short").startswith("eth0 on, eth1 off (no-pref64")
+    assert "docker0" not in running.status_text("--short") and "ve-" not in running.status_text("--short")
+    faults, findings, status = doctor(lab, running)
+    assert status == 0 and faults["eth1"]["verdict"] == "notice" and findings["eth0"]["verdict"] == "good", faults
+    assert not {"docker0", "ve-x", "ve-y"} & set(findings)
+    # Who asks after one is told.
+    faults, _, status = doctor(lab, running, "eth1")
+    assert status == 1 and faults["eth1"]["verdict"] == "broken"
+    faults, _, status = doctor(lab, running, "ve-x")
+    assert status == 1 and "no router has answered" in faults["ve-x"]["evidence"]
+    # Native IPv4 is IPv4 too.
+    lab.laptop.ip("addr add 198.18.0.2/24 dev eth0\nroute add default via 198.18.0.1 dev eth0")
+    running.wait_until(lambda entry: entry["reason"]["code"] == "native-ipv4", "native IPv4")
+    faults, findings, status = doctor(lab, running)
+    assert status == 0 and findings["eth0"]["verdict"] == "good" and faults["eth1"]["verdict"] == "notice"
+    # Where it works nowhere, uplinks are broken.
+    lab.laptop.ip("route del default via 198.18.0.1 dev eth0\naddr del 198.18.0.2/24 dev eth0")
+    lab.site.router.advertiser.advertise(lab.site.router.advertisement(extra=[ra.pref64(lab.site.pref64, lifetime=0)]))
+    running.wait_for("off")
+    faults, findings, status = doctor(lab, running)
+    assert status == 1 and faults["eth0"]["verdict"] == faults["eth1"]["verdict"] == "broken"
+    assert not {"docker0", "ve-x", "ve-y"} & set(findings)
+
+
+def test_a_clat_of_another_program_is_ipv4(lab):
+    lab.laptop.ip("tuntap add other mode tun\nlink set other up\n"
+                  "addr add 192.0.0.5/32 dev other\nroute add default dev other metric 50")
+    running = lab.agent()
+    running.wait_until(lambda entry: entry["reason"]["code"] == "other-clat", "the other CLAT")
+    _, findings, status = doctor(lab, running)
+    assert status == 0 and findings["eth0"]["verdict"] == "good" and "on other" in findings["eth0"]["evidence"]
+
+
+def test_no_interface_is_to_be_served(lab):
+    file = lab.directory / "config.toml"
+    file.write_text('exclude = ["*"]\n')
+    running = lab.agent("--config", file, interfaces=())
+    wait_until(lambda: running.interface(), what="status")
+    faults, _, status = doctor(lab, running)
+    assert status == 1 and faults["interface"]["evidence"] == "no interface is to be served"
+    assert "the agent knows: eth0" in faults["interface"]["remedy"]
+
+
+def test_what_cannot_be_seen(lab):
+    running = lab.agent()
+    running.wait_for("on")
+    # A machine without resolvers, as the laboratory's router names none either.
+    bare = ["unshare", "-m", "sh", "-c", 'mount --bind /dev/null "$(realpath /etc/resolv.conf)" && exec "$@"', "sh"]
+    faults, _, status = doctor(lab, running, wrapper=bare)
+    assert status == 0 and "no resolver of this link is known" in faults["DNS"]["evidence"]
+    # From another container.
+    faults, _, status = doctor(lab, running, wrapper=["unshare", "--pid", "--fork", "--mount-proc"])
+    assert status == 0 and "cannot be seen here" in faults["privileges"]["evidence"]
+    # A kernel without IPv6 has no such file.
+    blind = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs none /proc/self/net 2>/dev/null || mount -t tmpfs none "/proc/$$/net" && exec "$@"', "sh"]
+    faults, _, status = doctor(lab, running, wrapper=blind)
+    assert status == 1 and "has no IPv6" in faults["kernel"]["evidence"] and "ipv6.disable=1" in faults["kernel"]["evidence"]
 
 
 def test_another_clat(served):
@@ -231,6 +326,19 @@ def test_a_black_hole_for_large_packets(served):
     faults, findings, status = doctor(lab, running)
     assert status == 0 and "and says so" in findings["MTU"]["evidence"]
     lab.site.set_mtu(1500)
+
+
+def test_a_path_that_narrows_at_every_hop(served):
+    lab, running = served
+    links = ((lab.site.router.namespace, "core", 1480), (lab.site.core, "nat64", 1460), (lab.site.nat64, "nat64", 1440),
+             (lab.site.nat64, "wan", 1400))
+    for place, link, mtu in links:
+        place.ip(f"link set {link} mtu {mtu}")
+    faults, _, status = doctor(lab, running)
+    assert status == 0 and "a smaller size four times, and 1400 octets is the last" in faults["MTU"]["evidence"]
+    assert "set mtu = 1420 in config.toml" in faults["MTU"]["remedy"]
+    for place, link, _ in links:
+        place.ip(f"link set {link} mtu 1500")
 
 
 def test_resolvers_that_do_not_answer_and_prefixes_that_differ(served):

@@ -282,6 +282,7 @@ def test_the_guard_goes_with_the_agent(lab, datapath, ending):
     tables = lab.laptop.run(["nft", "list", "tables"], check=True).stdout.split("\n")
     assert "table ip mine" in tables
     assert any("netdev clat-agent-" in table for table in tables) == (not has_tcx(entry))
+    assert any(line.startswith("tcx eth0 egress") for line in snapshot.take(lab.laptop)) == has_tcx(entry)
     lab.laptop.run(["nft", "flush", "ruleset"])
     with wire(lab) as seen:
         multicast_dns(lab)

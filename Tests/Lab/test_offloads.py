@@ -27,7 +27,9 @@ from namespace import PATIENCE, wait_until
 pytestmark = pytest.mark.agent
 
 FEATURES = ("tx", "tso", "gso", "gro")
-UDP_SEGMENT = 103  # linux/udp.h
+UDP_SEGMENT, UDP_GRO = 103, 104  # linux/udp.h
+# The router's own address behind the PREF64: between it and us are no device but those whose offloads are changed.
+NEAR = "198.51.100.77"
 # Around what a packet holds, what a fragment holds, and many fragments. From 1453 to 1472 octets the answer is a packet
 # that is too large for the NAT64's other side, and the server, told so, does not repeat it.
 SIZES = [0, 1, 2, 3, 511, 1232, 1233, 1452, 1473, 1474, 2900, 8000]
@@ -101,21 +103,41 @@ def datagrams(laptop, sizes):
             assert client.recv(65535) == content(size), size
 
 
-def train(laptop, tx):
-    """One super-packet of UDP that the kernel, or a device, cuts into ten datagrams."""
-    data = content(12000)
-    with laptop.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-        client.settimeout(5 * PATIENCE)
-        client.setsockopt(socket.SOL_UDP, UDP_SEGMENT, 1200)
-        client.connect((Lab.SERVER, 7))
+def train(up, tx):
+    """A super-packet of UDP there and one back, each cut into ten datagrams by the kernel, by a device, or never."""
+    router, data = up.lab.site.router.namespace, content(12000)
+    near = network.synthesise(up.lab.site.pref64, NEAR)
+    router.ip(f"addr replace {near}/128 dev lo nodad")
+    # Its route comes a moment later.
+    wait_until(lambda: router.run(["ip", "route", "get", near]).stdout.startswith("local"), what="the router's address")
+    segment = [(socket.SOL_UDP, UDP_SEGMENT, struct.pack("H", 1200))]
+    with up.laptop.socket(socket.AF_INET, socket.SOCK_DGRAM) as client, router.socket(
+            socket.AF_INET6, socket.SOCK_DGRAM) as server:
+        server.bind((near, 7))
+        client.connect((NEAR, 7))
+        for end in (client, server):
+            end.settimeout(5 * PATIENCE)
+            end.setsockopt(socket.SOL_UDP, UDP_GRO, 1)
         try:
-            client.send(data)
+            client.sendmsg([data], segment)
+            peer = expect_train(server, data)
+            server.sendmsg([data], segment, 0, peer)
         except OSError as error:
             # Before Linux 6.11 only devices that compute checksums may be handed such.
             if error.errno == errno.EIO and not tx:
                 return
             raise
-        assert sorted(client.recv(65535) for _ in range(10)) == sorted(data[i:i + 1200] for i in range(0, 12000, 1200))
+        expect_train(client, data)
+
+
+def expect_train(end, data):
+    """All its datagrams, together or each by itself, in whatever order; who sent them."""
+    parts = []
+    while sum(map(len, parts)) < len(data):
+        part, peer = end.recvfrom(65535)
+        parts += [part[start:start + 1200] for start in range(0, len(part), 1200)]
+    assert sorted(parts) == sorted(data[start:start + 1200] for start in range(0, len(data), 1200))
+    return peer
 
 
 def burst(up, size, count=80):
@@ -155,7 +177,7 @@ def everything(up, tx=True):
     before = [checksum_errors(end) for end in ends]
     echo(up.laptop)
     datagrams(up.laptop, SIZES)
-    train(up.laptop, tx)
+    train(up, tx)
     stream(up.laptop)
     assert [checksum_errors(end) for end in ends] == before, "wrong checksums"
 
@@ -171,6 +193,13 @@ def test_every_kind_of_traffic_crosses_with_these_off(up, off):
     for namespace, device in up.devices:
         ethtool(namespace, device, **features)
     everything(up, tx="tx" not in off)
+    if not off and "UDP super-packets" in up.entry["datapath"]["detail"]:
+        before = up.agent.interface()["counters"]
+        train(up, tx=True)
+        after = up.agent.interface()["counters"]
+        for way in ("out", "in"):
+            assert after[f"udp-{way}"] - before[f"udp-{way}"] == 1, f"the train crosses whole, {way}"
+            assert after[f"octets-{way}"] - before[f"octets-{way}"] >= 12000
 
 
 @pytest.mark.parametrize("number", range(3), ids=["clat-eth0", "eth0", "router"])

@@ -16,7 +16,7 @@ import test_leaks
 from fdstore import DescriptorStore
 from flows import Transfer
 from lab import DATAPATHS, Lab
-from namespace import Namespace, wait_until
+from namespace import PATIENCE, Namespace, wait_until
 from probe import Outage
 from test_tool import needs_users
 
@@ -43,7 +43,11 @@ def judge(outage, datapath):
     """That nothing was lost which the TUN's queue or the kernel's programs could have carried; in words."""
     gap, lost = outage.close()
     told = f"{gap:.1f} ms out, {lost} of {outage.answers + lost} lost, longest silence {outage.silence:.1f} ms"
-    assert lost <= (0 if datapath == "kernel" else 300), told
+    if os.environ.get("VM") == "1":
+        # Where all is emulated a transfer fills queues, and datagrams are lost at any time; that nothing pauses can be told.
+        assert gap < 250, told
+    else:
+        assert lost <= (0 if datapath == "kernel" else 300), told
     return told
 
 
@@ -71,7 +75,7 @@ def test_connections_live_through_several_reexecs(lab, datapath):
             said = reexec(running)
             took = time.monotonic() - begun
             assert said.returncode == 0 and "eth0 on" in said.stdout, said.stderr + running.log
-            assert took < 5, "status answers soon again"
+            assert took < 5 * PATIENCE, "status answers soon again"
             assert running.log.count(WHOLE) == number, running.log
             print(f"reexec answered after {took * 1000:.0f} ms")
         assert transfer.is_running, "the transfer was over too soon to show anything"
@@ -112,14 +116,7 @@ def test_an_upgrade_in_place_runs_the_new_file_and_a_broken_one_does_no_harm(lab
 
 @needs_users
 def test_an_agent_without_root_keeps_its_capabilities(lab):
-    os.chmod(lab.directory, 0o755)
-    for name in ("agent-1", "state"):
-        (lab.directory / name).mkdir()
-        os.chown(lab.directory / name, 65534, 65534)
-    granted = "-all,+net_admin,+net_raw,+sys_admin"
-    running = lab.agent("--state-dir", lab.directory / "state", wrapper=[
-        "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", f"--inh-caps={granted}",
-        f"--ambient-caps={granted}", f"--bounding-set={granted}", "--no-new-privs"])
+    running = lab.agent(wrapper=program.without_root(lab.directory))
     running.wait_for("on")
     for _ in range(2):
         assert reexec(running).returncode == 0, running.log
@@ -227,8 +224,14 @@ def test_a_prefix_that_was_withdrawn_meanwhile_takes_ipv4_with_it(lab, manager):
     entry = second.wait_for("off")
     assert WHOLE in second.log and entry["reason"]["code"].startswith("no-pref64"), second.log
     wait_until(lambda: not manager.kept, what="nothing kept")
-    snapshot.wait_for(lab.laptop, before)
+
+    def only_guarded():
+        """The guard of the uplink outlasts a CLAT, and goes with the agent."""
+        changes = snapshot.difference(before, snapshot.take(lab.laptop))
+        return all(change.startswith(("+ tcx eth0 egress ", "+ nft ")) for change in changes)
+    wait_until(only_guarded, timeout=5, what="nothing but the guard")
     assert second.stop() == 0
+    snapshot.wait_for(lab.laptop, before)
 
 
 @pytest.mark.parametrize("loss, words", [

@@ -1,5 +1,6 @@
 """The commands and the control socket, against a running agent."""
 
+import http.client
 import json
 import os
 import re
@@ -243,19 +244,52 @@ def test_status_for_people_bars_and_scripts(served):
     assert drawing.endswith(b"\033[J\n") and all(line.endswith(b"\033[K") for line in drawing.split(b"\n")[:-2]), drawing
 
 
-def test_metrics_go_to_prometheus(served):
+@pytest.fixture(scope="session")
+def node_exporter():
+    """Debian's node_exporter; it is kept in a folder that git does not see."""
+    home = agent.REPOSITORY / ".build-node-exporter"
+    program = home / "usr/bin/prometheus-node-exporter"
+    if not program.exists():
+        home.mkdir(exist_ok=True)
+        steps = "apt-get -qq download prometheus-node-exporter && dpkg -x prometheus-node-exporter_*.deb ."
+        if subprocess.run(["sh", "-c", steps], cwd=home, capture_output=True, check=False).returncode:
+            shutil.rmtree(home)
+            pytest.skip("no node_exporter: Debian's packages cannot be reached")
+    return program
+
+
+def test_metrics_go_to_prometheus(served, node_exporter):
     lab, running = served
     lab.laptop.run(["ping", "-c3", "-i0.2", lab.SERVER], check=True)
     file = lab.directory / "metrics" / "clat.prom"
-    assert command(lab, running, "metrics", "--textfile", file).returncode == 73
+    refused = command(lab, running, "metrics", "--textfile", file)
+    assert refused.returncode == 73
+    assert refused.stderr.startswith(f"clat-agent: {file} cannot be written: No such file or directory; name a file in")
     file.parent.mkdir()
-    command(lab, running, "metrics", "--textfile", file, check=True)
+    # As root's cron may have it.
+    words = [agent.binary(), "metrics", "--runtime-dir", running.runtime_directory, "--textfile", file]
+    lab.laptop.run(["sh", "-c", 'umask 077 && exec "$@"', "sh", *words], check=True)
     assert [entry.name for entry in file.parent.iterdir()] == ["clat.prom"]
-    lines = file.read_text().splitlines()
-    assert lines[-1] == "# EOF"
-    packets = {line.split()[0]: int(line.split()[1]) for line in lines if line.startswith("clat_packets_total")}
-    assert packets['clat_packets_total{direction="out",interface="eth0"}'] >= 3
-    assert packets['clat_packets_total{direction="in",interface="eth0"}'] >= 3
+    assert file.stat().st_mode & 0o777 == 0o644, "node_exporter is another user"
+    assert command(lab, running, "metrics", check=True).stdout.endswith("\n# EOF\n")
+    collector = [node_exporter, "--collector.disable-defaults", "--collector.textfile",
+                 f"--collector.textfile.directory={file.parent}", "--web.listen-address=127.0.0.1:9100"]
+    with lab.laptop.popen(collector, stderr=subprocess.DEVNULL) as exporter:
+        def scrape():
+            with lab.laptop.entered():
+                connection = http.client.HTTPConnection("127.0.0.1", 9100, timeout=10)
+                try:
+                    connection.request("GET", "/metrics")
+                    return connection.getresponse().read().decode()
+                except ConnectionRefusedError:
+                    return None
+        lines = namespace.wait_until(scrape, what="node_exporter").splitlines()
+        exporter.terminate()
+    assert "node_textfile_scrape_error 0" in lines
+    values = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    assert values['clat_state{clat_state="on",interface="eth0"}'] == "1"
+    for direction in ("out", "in"):
+        assert float(values[f'clat_packets_total{{direction="{direction}",interface="eth0"}}']) >= 3
 
 
 def test_disable_and_enable(lab):
@@ -274,12 +308,18 @@ def test_disable_and_enable(lab):
     running.wait_for("on")
     assert command(lab, running, "enable", "eth9").returncode == 2
 
+    # For good, so also in a runtime directory that a boot has emptied.
     command(lab, running, "disable", "eth0", "--lasting", check=True)
     running.stop()
     running = lab.agent(*arguments)
     assert running.wait_for("off")["reason"]["code"] == "disabled"
-    command(lab, running, "enable", "eth0", "--lasting", check=True)
+    # Until the next boot, though it is off for good.
+    command(lab, running, "enable", "eth0", check=True)
     running.wait_for("on")
+    running.stop()
+    running = lab.agent(*arguments, again=running)
+    running.wait_for("on")
+    command(lab, running, "enable", "eth0", "--lasting", check=True)
     running.stop()
     running = lab.agent(*arguments)
     running.wait_for("on")
@@ -382,14 +422,7 @@ def test_the_service_manager_is_told(lab):
 
 @needs_users
 def test_it_needs_three_capabilities_and_no_root(lab):
-    os.chmod(lab.directory, 0o755)
-    for name in ("agent-1", "state"):
-        (lab.directory / name).mkdir()
-        os.chown(lab.directory / name, 65534, 65534)
-    granted = "-all,+net_admin,+net_raw,+sys_admin"
-    running = lab.agent("--interface", "eth0", "--state-dir", lab.directory / "state", wrapper=[
-        "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", f"--inh-caps={granted}", f"--ambient-caps={granted}",
-        f"--bounding-set={granted}", "--no-new-privs"])
+    running = lab.agent("--interface", "eth0", wrapper=agent.without_root(lab.directory))
     running.wait_for("on")
     assert "1 received" in lab.laptop.run(["ping", "-c1", "-W5", lab.SERVER]).stdout
     assert (lab.directory / "state/secret").stat().st_uid == 65534
@@ -404,7 +437,9 @@ def make(*words):
 
 @pytest.mark.parametrize("manager, words, variables", [
     ("NetworkManager", ["eth0", "dhcp6-change"], {"DHCP6_DHCP6_NAME_SERVERS": "2001:db8::53 2001:db8::54"}),
+    # With an address of DHCPv6, and without, which is what goes with autoconfiguration.
     ("dhcpcd", [], {"interface": "eth0", "reason": "BOUND6", "new_dhcp6_name_servers": "2001:db8::53 2001:db8::54"}),
+    ("dhcpcd", [], {"interface": "eth0", "reason": "INFORM6", "new_dhcp6_name_servers": "2001:db8::53 2001:db8::54"}),
     ("networkd-dispatcher", [], {"IFACE": "eth0", "STATE": "routable"}),
 ])
 def test_hooks_tell_what_dhcpv6_told(tmp_path, manager, words, variables):
@@ -419,6 +454,9 @@ def test_hooks_tell_what_dhcpv6_told(tmp_path, manager, words, variables):
     servers = "" if manager == "networkd-dispatcher" else " --resolver 2001:db8::53 --resolver 2001:db8::54"
     assert said[0] == f"renew --quiet eth0{servers}"
     assert said[1] == ("kept" if manager == "dhcpcd" else "")
+    # After the program was removed, and the hook was not.
+    absent = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, env={"PATH": "/nonexistent"} | variables)
+    assert absent.returncode == 0 and "clat-agent" not in absent.stdout + absent.stderr
 
 
 def test_install_and_uninstall(tmp_path):
@@ -430,6 +468,14 @@ def test_install_and_uninstall(tmp_path):
     completion = tmp_path / "opt/clat/share/bash-completion/completions/clat-agent"
     words = subprocess.run(["bash", "-c", f". {completion}; complete -p clat-agent"], capture_output=True, text=True, check=True)
     assert "clat-agent" in words.stdout
+    for script in ("openrc/clat-agent", "runit/run"):
+        assert "/opt/clat/sbin/clat-agent" in (tmp_path / "opt/clat/share/doc/clat-agent/contrib" / script).read_text()
+    # What the README points to is where it points.
+    readme = tmp_path / "opt/clat/share/doc/clat-agent/README.md"
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", readme.read_text())
+    missing = {link for link in links if not (readme.parent / link).exists()}
+    # For those who have the source.
+    assert missing <= {"CONTRIBUTING.md", "Tests/Lab/README.md"} and len(links) > 5
     make("uninstall", f"DESTDIR={tmp_path}", "PREFIX=/opt/clat")
     assert [path for path in tmp_path.rglob("*") if not path.is_dir()] == []
 

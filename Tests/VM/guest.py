@@ -8,7 +8,7 @@ import pathlib
 import subprocess
 
 from agent import binary
-from namespace import Namespace
+from namespace import Namespace, wait_until
 
 UPLINK = "clat-uplink"
 
@@ -78,6 +78,21 @@ def install_command():
 def calls():
     """What hooks called so far."""
     return CALLS.read_text().splitlines() if CALLS.exists() else []
+
+
+@contextlib.contextmanager
+def no_ipvlan():
+    """A kernel without ipvlan: the module is out and nothing loads it."""
+    path = pathlib.Path("/proc/sys/kernel/modprobe")
+    before = path.read_text()
+    # The kernel takes a moment over the links of a namespace that has gone.
+    wait_until(lambda: subprocess.run(["modprobe", "-r", "ipvlan"], stderr=subprocess.DEVNULL).returncode == 0, what="the end of ipvlan")
+    path.write_text("/bin/false\n")
+    try:
+        yield
+    finally:
+        path.write_text(before)
+        run("modprobe", "ipvlan")
 
 
 def renumber(lab, old, new):

@@ -33,7 +33,7 @@ def lab():
 
 def start_agent(lab):
     """An agent where hooks look for it."""
-    return Agent(lab.laptop, RUNTIME_DIRECTORY, "--interface", UPLINK)
+    return Agent(lab.laptop, RUNTIME_DIRECTORY, "--interface", UPLINK, "--log-level", "debug")
 
 
 @pytest.fixture(scope="module")
@@ -148,9 +148,11 @@ def test_the_managers_hook_reaches_the_agent(lab, up, manager):
 
 def test_the_hook_makes_the_agent_ask_the_routers(lab, up, manager):
     up.wait_for("on", UPLINK)
-    time.sleep(3)  # whoever else asks has done so
-    before = len(lab.site.router.advertiser.log()["solicited"])
+    before, said = len(lab.site.router.advertiser.log()["solicited"]), len(up.log)
     manager.hook()
+    # Others ask as well: that it was the agent, and because of the hook, only it can say.
+    wait_until(lambda: re.search("was told to ask its routers anew\n.*the routers are asked", up.log[said:], re.DOTALL),
+               what="the agent's word on it")
     wait_until(lambda: len(lab.site.router.advertiser.log()["solicited"]) > before, what="a Router Solicitation")
     assert up.interface(UPLINK)["state"] == "on"
 

@@ -6,35 +6,16 @@ dnsmasq is the server, on the lab's router; the network is IPv6-mostly. The clie
 import contextlib
 import pathlib
 import subprocess
-import time
 
 import pytest
 
 from agent import binary
+from dhcp import Server, follows_the_agent, native, option_108
 from manager import UPLINK, lab, start_agent, works  # noqa: F401: a fixture
 from namespace import wait_until
 
 pytestmark = pytest.mark.agent
-
-
-class Server:
-    """dnsmasq on the router, with or without the option; native IPv4 leads to it and no further."""
-
-    def __init__(self, lab, offers):
-        self._lab = lab
-        router = lab.site.router.namespace
-        router.run(["ip", "address", "replace", "10.64.0.1/24", "dev", "lan"], check=True)
-        option = ["--dhcp-option=108,0:0:1:2c"] if offers else []  # 300 s, the least there is (section 3.4)
-        self._process = router.popen(
-            ["dnsmasq", "--keep-in-foreground", "--port=0", "--interface=lan", "--bind-interfaces", "--user=root",
-             "--dhcp-range=10.64.0.100,10.64.0.200,2m", "--dhcp-leasefile=/run/dnsmasq.leases", "--pid-file=",
-             "--log-dhcp", "--log-facility=/run/dnsmasq.log", *option])
-        pathlib.Path("/run/dnsmasq.leases").unlink(missing_ok=True)
-
-    def close(self):
-        self._process.terminate()
-        self._process.wait(10)
-        print(pathlib.Path("/run/dnsmasq.log").read_text(errors="replace")[-3000:])
+CLIENT_LOG = pathlib.Path("/run/dhcpcd.log")
 
 
 @pytest.fixture
@@ -58,16 +39,18 @@ def agent(lab, server):
 
 
 @contextlib.contextmanager
-def client(lab):
-    """dhcpcd on the uplink. It asks for the option where the agent says that a CLAT works, as docs/dhcpcd.md has it."""
-    capable = lab.laptop.run([binary(), "status", UPLINK, "--ipv6-only-capable"])
-    assert capable.returncode in (0, 1), capable.stderr
-    options = ["-o", "ipv6_only_preferred"] if capable.returncode == 0 else []
-    pathlib.Path("/run/dhcpcd.conf").write_text("denyinterfaces clat-*\nslaac hwaddr\nnodev\nnoipv4ll\n")
+def client(lab, asks=None):
+    """dhcpcd on the uplink. It asks for the option where the agent says that a CLAT works, as docs/dhcpcd.md has it, unless told."""
+    if asks is None:
+        capable = lab.laptop.run([binary(), "status", UPLINK, "--ipv6-only-capable"])
+        assert capable.returncode in (0, 1), capable.stderr
+        asks = capable.returncode == 0
+    option = "option ipv6_only_preferred\n" if asks else ""
+    pathlib.Path("/run/dhcpcd.conf").write_text(f"denyinterfaces clat-*\nslaac hwaddr\nnodev\nnoipv4ll\n{option}")
     pathlib.Path(f"/var/lib/dhcpcd/{UPLINK}.lease").unlink(missing_ok=True)
-    with open("/run/dhcpcd.log", "w+") as log:
+    with open(CLIENT_LOG, "w") as log:
         process = subprocess.Popen(
-            ["dhcpcd", "-d", "-B", "-f", "/run/dhcpcd.conf", *options, UPLINK], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            ["dhcpcd", "-d", "-B", "-f", "/run/dhcpcd.conf", UPLINK], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
             yield
         finally:
@@ -79,12 +62,7 @@ def client(lab):
                 process.wait()
             # One that is killed, or too slow to tidy up, leaves its address and with it the route.
             lab.laptop.run(["ip", "-4", "address", "flush", "dev", UPLINK], check=True)
-            log.seek(0)
-            print(log.read()[-5000:])
-
-
-def native(lab):
-    return "10.64.0." in lab.laptop.run(["ip", "-4", "address", "show", "dev", UPLINK], check=True).stdout
+            print(CLIENT_LOG.read_text(errors="replace")[-20000:])
 
 
 def let_go(lab):
@@ -104,19 +82,48 @@ def test_a_lease_makes_the_clat_stand_down_and_its_end_brings_it_back(lab, agent
         assert works(lab)
 
 
+def does_without(server):
+    """The client has asked for the option, was sent it, and has drawn its conclusion."""
+    wait_until(lambda: server.is_asked and server.has_sent, timeout=60, what="a question for option 108, and its answer")
+    wait_until(lambda: "IPv6-Only Preferred" in CLIENT_LOG.read_text(errors="replace"), timeout=20, what="the client's word on it")
+
+
 @pytest.mark.parametrize("server", [True], indirect=True)
-def test_with_option_108_there_is_no_lease_and_the_clat_works(lab, agent):
+def test_with_option_108_there_is_no_lease_and_the_clat_works(lab, server, agent):
     with client(lab):
-        time.sleep(15)
-        assert "DHCPDISCOVER" in pathlib.Path("/run/dnsmasq.log").read_text()
-        assert not native(lab)
+        does_without(server)
+        assert "DHCPREQUEST" not in server.log and not native(lab)
         assert works(lab)
         assert agent.interface(UPLINK)["state"] == "on"
 
 
+@pytest.mark.parametrize("server", [False], indirect=True)
+def test_a_server_that_begins_to_send_option_108_makes_the_client_let_go(lab, server, agent):
+    with client(lab):
+        wait_until(lambda: native(lab), timeout=40, what="a lease")
+        assert server.is_asked and not server.has_sent
+        assert agent.wait_for("off", UPLINK)["reason"]["code"] == "native-ipv4"
+        server.restart(offers=True)
+        lab.laptop.run(["dhcpcd", "-f", "/run/dhcpcd.conf", "-4", "-n", UPLINK], check=True)
+        does_without(server)
+        wait_until(lambda: not native(lab), timeout=20, what="an end of the lease")
+        agent.wait_for("on", UPLINK, timeout=60)
+        assert works(lab)
+
+
 @pytest.mark.parametrize("server", [True], indirect=True)
-def test_where_no_clat_works_the_client_does_not_ask_and_has_its_lease(lab, agent):
+def test_where_no_clat_works_the_client_does_not_ask_and_has_its_lease(lab, server, agent):
     lab.laptop.run([binary(), "disable", UPLINK], check=True)
     with client(lab):
         wait_until(lambda: native(lab), timeout=40, what="a lease")
+        assert not server.is_asked
         let_go(lab)
+
+
+@pytest.mark.parametrize("server", [True], indirect=True)
+def test_it_is_told_while_it_runs(lab, server, agent):
+    with client(lab, asks=False):
+        wait_until(lambda: native(lab), timeout=40, what="a lease")
+        assert not server.is_asked
+        with option_108("dhcpcd", DHCPCD_CONF="/run/dhcpcd.conf"):
+            follows_the_agent(lab, server, agent)

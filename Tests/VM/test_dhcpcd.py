@@ -26,9 +26,13 @@ class Dhcpcd:
 
     def __init__(self, log):
         shutil.copy(HOOK, "/usr/lib/dhcpcd/dhcpcd-hooks/50-clat-agent")
-        # The first as contrib/dhcpcd says; there is no udev to wait for.
-        pathlib.Path("/run/dhcpcd.conf").write_text("denyinterfaces clat-*\nslaac hwaddr\nnodev\n")
         self._log, self._process = log, None
+        # As contrib/dhcpcd says.
+        self.configure("denyinterfaces clat-*")
+
+    def configure(self, *lines):
+        """For its next start; there is no udev to wait for."""
+        pathlib.Path("/run/dhcpcd.conf").write_text("\n".join([*lines, "slaac hwaddr", "nodev", ""]))
 
     def start(self):
         if not self._process:
@@ -81,4 +85,17 @@ def test_a_link_local_ipv4_address_is_not_native_ipv4(lab, up):
     wait_until(lambda: " 169.254." in lab.laptop.run(["ip", "-4", "address", "show", "dev", UPLINK], check=True).stdout,
                timeout=60, what="a link-local IPv4 address")
     up.wait_for("on", UPLINK)
+    assert works(lab)
+
+
+def test_where_it_takes_our_device_too_ipv4_works_all_the_same(lab, up, manager):
+    """As where nobody has told it not to. What it does there is its own affair; the last test, as it spoils the others."""
+    manager.stop()
+    manager.configure()
+    manager.start()
+    wait_until(lambda: manager.manages(DEVICE), timeout=30, what="dhcpcd on our device")
+    wait_until(lambda: " 169.254." in lab.laptop.run(["ip", "-4", "address", "show", "dev", DEVICE], check=True).stdout,
+               timeout=60, what="a link-local IPv4 address there")
+    up.wait_for("on", UPLINK, timeout=60)
+    print(lab.laptop.run(["ip", "-4", "route"]).stdout, lab.laptop.run(["ip", "address"]).stdout)
     assert works(lab)

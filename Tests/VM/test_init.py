@@ -14,6 +14,7 @@ from namespace import wait_until
 pytestmark = pytest.mark.agent
 UPLINK = "eth0"
 PROGRAM = pathlib.Path("/usr/local/sbin/clat-agent")
+SCRIPTS = pathlib.Path("/usr/local/share/doc/clat-agent/contrib")
 CONFIGURATION = pathlib.Path("/etc/clat-agent/config.toml")
 RUNIT = pathlib.Path("/etc/sv/clat-agent")
 
@@ -34,9 +35,7 @@ def lab():
         # /bin and the like are links here.
         sh(f"dpkg-deb --fsys-tarfile {package} | tar -x --keep-directory-symlink -C /")
     sh("ldconfig; getent group clat-agent || groupadd --system clat-agent")
-    PROGRAM.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy2(binary(), PROGRAM)
-    CONFIGURATION.parent.mkdir(exist_ok=True)
+    sh(f"make -s -C {REPOSITORY} install CLAT_AGENT={binary()}")
     with Lab() as made:
         made.laptop.ip(f"link set eth0 down\nlink set eth0 netns 1 name {UPLINK}")
         made.laptop.close()
@@ -47,7 +46,7 @@ def lab():
 
 def install(script, target):
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text((REPOSITORY / script).read_text().replace("@SBINDIR@", str(PROGRAM.parent)))
+    shutil.copy(SCRIPTS / script, target)
     target.chmod(0o755)
 
 
@@ -64,7 +63,7 @@ def is_gone():
 
 
 def test_openrc(lab):
-    install("contrib/openrc/clat-agent", pathlib.Path("/etc/init.d/clat-agent"))
+    install("openrc/clat-agent", pathlib.Path("/etc/init.d/clat-agent"))
     # As where OpenRC booted the machine.
     states = "daemons exclusive failed hotplugged inactive options scheduled started starting stopping tmp wasinactive"
     sh(f"for state in {states}; do mkdir -p /run/openrc/$state; done; touch /run/openrc/softlevel")
@@ -88,7 +87,7 @@ def test_openrc(lab):
 
 
 def test_runit(lab):
-    install("contrib/runit/run", RUNIT / "run")
+    install("runit/run", RUNIT / "run")
     CONFIGURATION.write_text("metric = 7\n")
     with open("/run/runsv.log", "w") as log, subprocess.Popen(["runsv", RUNIT], stdout=log, stderr=log) as supervisor:
         try:

@@ -68,6 +68,12 @@ def test_steering_is_attached_by_clsact(up):
         assert "bpf" in filters and "direct-action" in filters, device
 
 
+def test_its_tun_takes_super_packets_of_tcp_only(up):
+    # USO for TUN came with Linux 6.2.
+    detail = up.agent.interface()["datapath"]["detail"]
+    assert "TUN with TCP super-packets" in detail, detail
+
+
 def test_the_kernel_configures_nothing_by_itself_there(up):
     with up.clat.entered():
         settings = pathlib.Path("/proc/sys/net/ipv6/conf", guest.UPLINK)

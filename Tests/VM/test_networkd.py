@@ -22,7 +22,7 @@ class Networkd:
     def __init__(self):
         directory = pathlib.Path("/run/systemd/network")
         directory.mkdir(parents=True, exist_ok=True)
-        (directory / "10-uplink.network").write_text(f"[Match]\nName={UPLINK}\n[Network]\nIPv6AcceptRA=yes\nDHCP=no\n")
+        (directory / "10-uplink.network").write_text(f"[Match]\nName={UPLINK}\n[Network]\nIPv6AcceptRA=yes\nDHCP=yes\n")
         for state in ("routable", "configured"):
             target = pathlib.Path(f"/etc/networkd-dispatcher/{state}.d/50-clat-agent")
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -32,7 +32,7 @@ class NetworkManager:
         # Debian leaves a veth alone unless told; the lab's cable is one.
         guest.run("nmcli", "device", "set", UPLINK, "managed", "yes")
         guest.run("nmcli", "connection", "add", "type", "ethernet", "ifname", UPLINK, "con-name", self.connection,
-                  "ipv4.method", "disabled", "ipv6.method", "auto", "ipv6.addr-gen-mode", "eui64")
+                  "ipv4.method", "auto", "ipv6.method", "auto", "ipv6.addr-gen-mode", "eui64")
         guest.run("nmcli", "--wait", "60", "connection", "up", self.connection)
 
     def restart(self):
@@ -47,7 +47,7 @@ class NetworkManager:
         return devices.get(interface) not in (None, "unmanaged", "connected (externally)")
 
     def poke(self, lab):
-        guest.run("nmcli", "device", "reapply", UPLINK)
+        guest.run("nmcli", "--wait", "60", "connection", "up", self.connection)
 
     def hook(self):
         guest.run(HOOK, UPLINK, "up")

@@ -16,6 +16,7 @@ import pytest
 
 import guest
 import ra
+from agent import REPOSITORY, binary
 from lab import Lab
 from namespace import wait_until
 
@@ -46,9 +47,9 @@ def run(command, status=0, show=lambda output: output):
     return done.stdout
 
 
-def named_clat():
-    """All files of PLACES that are named after us."""
-    found = subprocess.run(["find", *filter(os.path.exists, PLACES), "-xdev", "-name", "*clat-agent*"], stdout=subprocess.PIPE, text=True).stdout
+def named_clat(*places):
+    """All files of these places, or of PLACES, that are named after us."""
+    found = subprocess.run(["find", *filter(os.path.exists, places or PLACES), "-xdev", "-name", "*clat-agent*"], stdout=subprocess.PIPE, text=True).stdout
     return set(found.splitlines())
 
 
@@ -126,6 +127,24 @@ def test_as_a_new_user_does(lab):
     assert not run_quietly("pidof clat-agent")
     run("getent passwd clat-agent")  # Debian never removes a system user: its number could come to own what it owned
     say("\n(no file, link, address, route, rule or process is left; by Debian's custom the system user is)")
+
+
+def test_as_the_readme_says(lab):
+    """From source, under /usr/local. Last, for it adds to the transcript."""
+    files = named_clat("/usr/local", "/etc")
+    lab.switch.ip("link set laptop up")
+    say("\n== From source")
+    run(f"make -s -C {REPOSITORY} install CLAT_AGENT={binary()}", show=lambda text: text)
+    run("systemctl enable --now clat-agent")
+    wait_until(lambda: f"{UPLINK} on" in run_quietly("clat-agent status --short"), timeout=60, what="IPv4")
+    assert "0% packet loss" in run(f"ping -n -c2 -i0.2 -W5 {Lab.SERVER}", show=lambda text: text.splitlines()[-2])
+    # The guide for those who come from clatd.
+    run("echo 'plat-prefix=2001:db8:64::/96' > /tmp/clatd.conf; clat-agent import-clatd /tmp/clatd.conf > /etc/clat-agent/config.toml; "
+        "clat-agent config check && systemctl reload clat-agent; rm /etc/clat-agent/config.toml")
+    run("systemctl disable --now clat-agent")
+    run(f"make -s -C {REPOSITORY} uninstall")
+    assert named_clat("/usr/local", "/etc") == files and not pathlib.Path("/etc/clat-agent").exists()
+    assert not run_quietly("pidof clat-agent")
 
 
 def run_quietly(command):

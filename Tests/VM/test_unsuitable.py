@@ -95,17 +95,8 @@ def test_a_link_without_neighbours_has_a_relay(kind, datapath):
 
 @pytest.fixture
 def no_ipvlan():
-    """A kernel without ipvlan: the module is out and nothing loads it."""
-    path = "/proc/sys/kernel/modprobe"
-    with open(path) as file:
-        before = file.read()
-    guest.run("modprobe", "-r", "ipvlan")
-    with open(path, "w") as file:
-        file.write("/bin/false\n")
-    yield
-    with open(path, "w") as file:
-        file.write(before)
-    guest.run("modprobe", "ipvlan")
+    with guest.no_ipvlan():
+        yield
 
 
 def test_without_ipvlan_in_the_kernel_it_is_a_macvlan(lab, no_ipvlan):

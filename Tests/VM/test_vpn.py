@@ -5,6 +5,7 @@ import pytest
 import guest
 from lab import Lab
 from namespace import wait_until
+from test_life_cycle import carry
 
 pytestmark = pytest.mark.agent
 INSIDE, OUTSIDE, PORT = "10.9.0.1", Lab.SERVERS[1], 51820
@@ -27,7 +28,7 @@ def tunnel(lab):
     for namespace, address in ((lab.laptop, "10.9.0.2"), (lab.internet, INSIDE)):
         namespace.ip(f"link add wg0 type wireguard\naddress add {address}/24 dev wg0")
     lab.laptop.run(["wg", "set", "wg0", "private-key", client, "fwmark", str(PORT), "peer", server_public, "endpoint",
-                    f"{OUTSIDE}:{PORT}", "allowed-ips", "0.0.0.0/0", "persistent-keepalive", "1"], check=True)
+                    f"{OUTSIDE}:{PORT}", "allowed-ips", "0.0.0.0/0"], check=True)
     lab.internet.run(["wg", "set", "wg0", "listen-port", str(PORT), "private-key", server, "peer", client_public, "allowed-ips",
                       "10.9.0.2/32"], check=True)
     lab.laptop.ip("link set wg0 up")
@@ -43,10 +44,22 @@ def received(lab):
     return int(lab.laptop.run(["wg", "show", "wg0", "transfer"], check=True).stdout.split()[1])
 
 
-def test_wireguard_by_an_ipv4_literal(lab, tunnel):
-    agent = lab.agent(interfaces=())
+def seen_from(lab):
+    """Whom the server takes the laptop for; None before the first packet."""
+    endpoint = lab.internet.run(["wg", "show", "wg0", "endpoints"], check=True).stdout.split()[1]
+    return None if endpoint == "(none)" else endpoint.rpartition(":")[0]
+
+
+@pytest.mark.parametrize("datapath", ["kernel", "userspace"])
+def test_wireguard_by_an_ipv4_literal(lab, tunnel, datapath):
+    other = lab.add_site()
+    lab.laptop.ip("link del eth1")
+    agent = lab.agent(interfaces=(), datapath=datapath)
     agent.wait_for("on")
+    # No keepalive: the first packet for the other side brings the tunnel up.
+    assert seen_from(lab) is None
     wait_until(lambda: reaches(lab, INSIDE), timeout=30, what="the tunnel")
+    assert seen_from(lab) == str(lab.site.wan[1])
     # The largest packets of the tunnel fill the CLAT's route to the octet: 1420 + 20 + 8 + 32 = 1480.
     assert reaches(lab, INSIDE, "-Mdo", "-s1392")
 
@@ -65,6 +78,12 @@ def test_wireguard_by_an_ipv4_literal(lab, tunnel):
     guest.renumber(lab, lab.site.lan, NEW_PREFIX)
     wait_until(lambda: agent.interface()["ipv6Address"].startswith("2001:db8:77:"), timeout=20, what="another address")
     wait_until(lambda: reaches(lab, Lab.SERVER), timeout=30, what="the tunnel after a renumbering")
+
+    # And then it is another network: the NAT64 too is another one.
+    carry(lab, other)
+    agent.wait_until(lambda entry: entry["state"] == "on" and entry.get("pref64") == other.pref64, "the other network", timeout=40)
+    wait_until(lambda: reaches(lab, Lab.SERVER), timeout=30, what="the tunnel on another network")
+    assert seen_from(lab) == str(other.wan[1])
 
     # And out of the tunnel again.
     lab.laptop.ip("rule del priority 10\nrule del priority 20\nlink del wg0")

@@ -187,21 +187,34 @@ def test_roaming_to_another_network_of_the_same_name(air, station):
     assert agent.stop() == 0, agent.log
 
 
+def test_a_macvlan_does_not_work_there(air, station):
+    """An access point knows one hardware address for each station: nothing of another one comes through. What is not chosen is tried here
+    by hand; an ipvlan in its place does work."""
+    lan, router = air.lab.site.lan, air.lab.site.router
+    received = {}
+    for kind in ("macvlan", "ipvlan"):
+        air.laptop.ip(f"""
+            link add link {STATION} name by-hand type {kind} mode {"bridge" if kind == "macvlan" else "l2"}
+            address add {lan[0xBAD]}/64 dev by-hand nodad
+            link set by-hand up
+        """)
+        try:
+            wait_until(lambda: "LOWER_UP" in air.laptop.run(["ip", "link", "show", "dev", "by-hand"]).stdout, what="its carrier")
+            ping = air.laptop.run(["ping", "-n", "-c4", "-i0.5", "-W5", "-I", "by-hand", router.address]).stdout
+            received[kind] = int(re.search(r"(\d+) received", ping)[1])
+        finally:
+            air.laptop.ip("link del by-hand")
+    assert received["macvlan"] == 0 and received["ipvlan"] > 0, received
+
+
 def test_no_macvlan_where_it_cannot_work(air, station):
-    """An access point knows one hardware address for each station."""
-    modprobe = "/proc/sys/kernel/modprobe"
-    with open(modprobe) as file:
-        before = file.read()
-    guest.run("modprobe", "-r", "ipvlan")
-    with open(modprobe, "w") as file:
-        file.write("/bin/false\n")
-    try:
+    with guest.no_ipvlan():
         agent = start(air)
         entry = wait_until(lambda: (entry := agent.interface(STATION)) and entry["reason"]["code"] == "step-failed" and entry,
                            timeout=40, what="a failed step")
         assert re.search(r"no ipvlan.*Wi-Fi carries no macvlan", entry["reason"]["sentence"])
+        # So a DHCPv4 client may not do without its lease there, also once it is on another network.
+        assert not entry["ipv6OnlyCapable"]
+        station.tell("disconnect")
+        assert not agent.wait_until(lambda entry: entry["reason"]["code"] == "no-carrier", "no carrier", STATION)["ipv6OnlyCapable"]
         assert agent.stop() == 0, agent.log
-    finally:
-        with open(modprobe, "w") as file:
-            file.write(before)
-        guest.run("modprobe", "ipvlan")

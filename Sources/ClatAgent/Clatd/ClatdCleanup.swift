@@ -17,8 +17,6 @@ public struct ClatdCleanup {
 
     /// All of it, in the order in which it is undone.
     public let items: [Item]
-    /// Commands for what only ufw should change.
-    public let commandsForUFW: [String]
 
     /// Where clatd's configuration is, unless it was told otherwise.
     public static let standardConfiguration = "/etc/clatd.conf"
@@ -43,7 +41,8 @@ public struct ClatdCleanup {
             switch self {
             case .isRunning(let process):
                 "a clatd is running (process \(process)) and undoes all of this when it ends: systemctl disable --now clatd"
-            case .netlink(let text): text
+            case .netlink(let text):
+                "the kernel does not say what is there: \(text); try again on the host itself, not in a container"
             }
         }
     }
@@ -64,9 +63,22 @@ public struct ClatdCleanup {
         host.users = Processes.withTUN().map { ($0.number, $0.name, $0.device) }
         host.hasPacketFilter = Self.run(["nft", "list", "table", "ip6", "clatd"]) == 0
         host.setting = { try? Sysctl.read($0) }
-        items = ClatdLeftover.find(on: host, names).map(Item.init)
         let rules = readText("/etc/ufw/user.rules") + readText("/etc/ufw/user6.rules")
-        commandsForUFW = ClatdLeftover.ufwCommands(rules, device: names.device)
+        let found =
+            ClatdLeftover.find(on: host, names) + ClatdLeftover.firewallRules(rules, device: names.device)
+            + Self.temporaryFiles()
+        items = found.map(Item.init)
+    }
+
+    /// The files that clatd's `tempfile` made, by their owner, name and first words.
+    private static func temporaryFiles() -> [ClatdLeftover] {
+        entries(ofDirectory: "/tmp").filter { $0.utf8.count == 10 }.map { "/tmp/\($0)" }.filter { path in
+            var status = stat()
+            guard lstat(path, &status) == 0, status.st_uid == 0, status.st_mode & S_IFMT == S_IFREG else {
+                return false
+            }
+            return readText(path, limit: ClatdLeftover.fileMark.utf8.count) == ClatdLeftover.fileMark
+        }.sorted().map(ClatdLeftover.file)
     }
 
     private static func undo(_ leftover: ClatdLeftover) -> String? {
@@ -74,10 +86,11 @@ public struct ClatdCleanup {
             switch leftover {
             case .translator(let process, _): try retrying("end process \(process)") { kill(pid_t(process), SIGTERM) }
             case .setting(let name, _, let before): try Sysctl.write(before, to: name)
-            case .packetFilter:
-                guard run(["nft", "delete", "table", "ip6", "clatd"]) == 0 else {
-                    return "nft delete table ip6 clatd failed"
-                }
+            case .packetFilter: return carryOut("nft delete table ip6 clatd")
+            case .firewallRule(let from, let to):
+                return carryOut("ufw route delete allow in on \(from) out on \(to)")
+            case .file(let path): try retrying("remove \(path)") { unlink(path) }
+            case .device(let name, nil, _): try Self.tellNAT46("del \(name)\n")
             default:
                 var netlink = try NetlinkSocket()
                 try undo(leftover, &netlink)
@@ -95,8 +108,24 @@ public struct ClatdCleanup {
             try netlink.removeRule(rule)
         case .rule(let rule): try netlink.removeRule(rule)
         case .route(let route): try netlink.removeRoute(route)
-        case .device(_, let index, _): try netlink.deleteLink(index)
-        case .translator, .setting, .packetFilter: break
+        case .device(_, let index, _): if let index { try netlink.deleteLink(index) }
+        case .translator, .setting, .packetFilter, .firewallRule, .file: break
+        }
+    }
+
+    private static func tellNAT46(_ order: String) throws(SystemError) {
+        let path = "/proc/net/nat46/control"
+        let control = try OwnedDescriptor(opening: path, O_WRONLY)
+        let octets = Array(order.utf8)
+        try retrying("write \(path)") { write(control.rawValue, octets, octets.count) }
+    }
+
+    /// Runs a command of words without blanks; why it failed, if it did.
+    private static func carryOut(_ command: String) -> String? {
+        switch run(command.split(separator: " ").map(String.init)) {
+        case 0: nil
+        case nil: "there is no \(command.prefix { $0 != " " }) here to run: \(command)"
+        case .some: "this failed; run it to see why: \(command)"
         }
     }
 

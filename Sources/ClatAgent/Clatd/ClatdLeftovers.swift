@@ -21,8 +21,12 @@ enum ClatdLeftover: Hashable, Sendable {
     case route(Route)
     /// The table `ip6 clatd` of nftables.
     case packetFilter
-    /// The TUN device; its addresses, and the routes out of it, go with it.
-    case device(name: String, index: UInt32, address: IPv4Address?)
+    /// The TUN device, or the one of the kernel module nat46, where `index` is nil; its addresses, and the routes out of it, go with it.
+    case device(name: String, index: UInt32?, address: IPv4Address?)
+    /// A rule of ufw that lets packets pass from one device to another.
+    case firewallRule(from: String, to: String)
+    /// A configuration of TAYGA's among the temporary files.
+    case file(String)
 
     /// Whether it is one of the settings that make a host forward.
     var isForwarding: Bool {
@@ -41,8 +45,11 @@ enum ClatdLeftover: Hashable, Sendable {
         case .rule(let rule): "the IPv6 policy rule \(rule)"
         case .route(let route): "the IPv6 route to \(route.destination.address) in table \(route.table.rawValue)"
         case .packetFilter: "the nftables table ip6 clatd"
-        case .device(let name, _, let address):
-            "the TUN device \(name)\(address.map { " with \($0)" } ?? ""), and the routes out of it"
+        case .device(let name, let index, let address):
+            "the \(index == nil ? "nat46" : "TUN") device \(name)\(address.map { " with \($0)" } ?? ""), and the routes out of it"
+        case .firewallRule(let from, let to):
+            "ufw's rule for packets from \(from) to \(to), which outlasts even a reboot"
+        case .file(let path): "the temporary file \(path)"
         }
     }
 }
@@ -74,6 +81,7 @@ extension ClatdLeftover {
         /// Those of a clatd.conf; the text is empty where there is none.
         init(configuration text: String = "") {
             for (key, value) in ClatdFile.values(text) {
+                guard let value else { continue }
                 switch key {
                 case "clat-dev": device = value
                 case "clat-v4-addr": address = IPv4Address(value) ?? address
@@ -103,7 +111,7 @@ extension ClatdLeftover {
         if let device {
             let address = host.addresses.first { $0.index == device.index && $0.address.family == .ipv4 }
             let ipv4: IPv4Address? = if case .v4(let value) = address?.address { value } else { nil }
-            own.append(.device(name: device.name, index: device.index, address: ipv4))
+            own.append(.device(name: device.name, index: device.kind == nil ? nil : device.index, address: ipv4))
         }
         guard !own.isEmpty else { return [] }
         let translators = host.users.filter { $0.name == "tayga" && $0.device == device?.name }
@@ -112,10 +120,14 @@ extension ClatdLeftover {
             + localRule(on: host) + own
     }
 
-    /// A TUN of that name. One that somebody serves may be anybody's, if it has nothing to do with clatd's table; one that
+    /// A TUN of that name, or what may be nat46's: that has no kind, and no Ethernet. One that somebody serves may be anybody's, if it has nothing to do with clatd's table; one that
     /// nobody serves is dead, and clatd's by its address.
     private static func device(on host: Host, _ names: Names, usesTable: Bool) -> Link? {
-        guard let link = host.links.first(where: { $0.name == names.device && $0.kind == "tun" }) else { return nil }
+        guard
+            let link = host.links.first(where: { link in
+                link.name == names.device && (link.kind == "tun" || link.kind == nil && !link.isEthernet)
+            })
+        else { return nil }
         let isServed = host.users.contains { $0.device == link.name }
         let hasAddress = host.addresses.contains { entry in
             guard entry.index == link.index, case .v4(let address) = entry.address else { return false }
@@ -153,17 +165,20 @@ extension ClatdLeftover {
         return [.localRule(rule)]
     }
 
-    /// ufw's rules for the device outlast even a reboot: the commands that take them away. `rules` is the text of ufw's
-    /// `user.rules`, in which a rule from a device to another is `### tuple ### route:allow any any ... in_A!out_B`.
-    static func ufwCommands(_ rules: String, device: String) -> [String] {
-        var commands: [String] = []
+    /// ufw's rules for the device, each once. `rules` is the text of ufw's `user.rules`, in which a rule from a device to another is
+    /// `### tuple ### route:allow any any ... in_A!out_B`.
+    static func firewallRules(_ rules: String, device: String) -> [ClatdLeftover] {
+        var found: [ClatdLeftover] = []
         for line in rules.split(separator: "\n") where line.hasPrefix("### tuple ### route:allow ") {
             let ends = (line.split(separator: " ").last ?? "").split(separator: "!")
             guard ends.count == 2, ends[0].hasPrefix("in_"), ends[1].hasPrefix("out_") else { continue }
-            let (from, to) = (ends[0].dropFirst(3), ends[1].dropFirst(4))
-            let command = "ufw route delete allow in on \(from) out on \(to)"
-            if from == device || to == device, !commands.contains(command) { commands.append(command) }
+            let (from, to) = (String(ends[0].dropFirst(3)), String(ends[1].dropFirst(4)))
+            let rule = ClatdLeftover.firewallRule(from: from, to: to)
+            if from == device || to == device, !found.contains(rule) { found.append(rule) }
         }
-        return commands
+        return found
     }
+
+    /// How the files begin that clatd writes for TAYGA.
+    static let fileMark = "# Ephemeral TAYGA config file written by "
 }

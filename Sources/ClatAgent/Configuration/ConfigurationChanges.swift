@@ -54,7 +54,10 @@ extension LinkPolicy {
             (.dns, "\(usesDNS)"), (.checkAddress, checkAddress?.description ?? "none"),
             (.ipv4Address, ipv4Address?.description ?? "auto"), (.ipv6Address, ipv6),
             (.mtu, mtu.map(String.init) ?? "that of the link"), (.metric, metric.map(String.init) ?? "automatic"),
-            (.ttl, ttl.rawValue), (.nodeIdentification, "\(nodeIdentification)"),
+            (.ttl, ttl.rawValue), (.strictHopLimit, "\(strictHopLimit)"), (.trafficClass, trafficClass.rawValue),
+            (.lowestIPv6MTU, lowestIPv6MTU.map(String.init) ?? "the MTU"),
+            (.strictWellKnownPrefix, "\(strictWellKnownPrefix)"), (.nodeIdentification, "\(nodeIdentification)"),
+            (.answerUntranslatable, "\(answerUntranslatable)"), (.errorsPerSecond, "\(errorsPerSecond)"),
         ]
     }
 }

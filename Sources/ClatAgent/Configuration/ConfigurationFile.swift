@@ -27,7 +27,14 @@ public enum ConfigurationFile {
             if octets.count > limit { throw SystemError(call: path, code: EFBIG) }
         } catch {
             if error.code == ENOENT { return nil }
-            throw Problems(lines: ["\(path): it cannot be read: \(SystemError.text(of: error.code))"])
+            let remedy =
+                switch error.code {
+                case EACCES, EPERM: "try again with sudo, or let the user clat-agent read it: chmod a+r \(path)"
+                case EISDIR: "name a file"
+                case EFBIG: "no configuration is that large"
+                default: "see whether it is there: ls -l \(path)"
+                }
+            throw Problems(lines: ["\(path): it cannot be read: \(SystemError.text(of: error.code)); \(remedy)"])
         }
         guard let text = String(validating: octets, as: UTF8.self) else {
             throw Problems(lines: ["\(path): it is not UTF-8 text"])

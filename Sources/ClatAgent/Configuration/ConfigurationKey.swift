@@ -16,7 +16,13 @@ enum ConfigurationKey: String, CaseIterable {
     case mtu
     case metric
     case ttl
+    case strictHopLimit = "strict-hop-limit"
+    case trafficClass = "traffic-class"
+    case lowestIPv6MTU = "lowest-ipv6-mtu"
+    case strictWellKnownPrefix = "strict-well-known-prefix"
     case nodeIdentification = "node-identification"
+    case answerUntranslatable = "answer-untranslatable"
+    case errorsPerSecond = "errors-per-second"
 
     /// Where a key may stand.
     enum Place {
@@ -41,18 +47,20 @@ enum ConfigurationKey: String, CaseIterable {
         switch self {
         case .interfaces, .exclude: #"a list of interface names or patterns, such as ["wlan0", "en*"]"#
         case .logLevel: "one of " + Self.list(LogLevel.allCases.map(\.rawValue))
-        case .optimisticDAD, .dns, .nodeIdentification: "true or false"
+        case .optimisticDAD, .dns, .strictHopLimit, .strictWellKnownPrefix, .nodeIdentification, .answerUntranslatable:
+            "true or false"
         case .datapath: "one of " + Self.list(Datapath.allCases.map(\.rawValue))
         case .interface: "sections that begin with [[interface]]"
         case .name: #"an interface name or a pattern, such as "wlan*""#
         case .nativeIPv4: "one of " + Self.list(LinkPolicy.NativeIPv4.allCases.map(\.rawValue))
         case .pref64: #"an IPv6 prefix of length 32, 40, 48, 56, 64 or 96, such as "64:ff9b::/96""#
-        case .checkAddress: #"an IPv4 address such as "192.0.2.1""#
+        case .checkAddress: #"the IPv4 address of a host, such as "192.0.2.1", but not of ipv4only.arpa (RFC 7050)"#
         case .ipv4Address: #""auto", or an IPv4 address such as "192.0.0.1""#
         case .ipv6Address: #""stable", "random", or an IPv6 address of the network"#
-        case .mtu: "a whole number from 1280 to 65535"
-        case .metric: "a whole number from 0 to 4294967295"
+        case .mtu, .lowestIPv6MTU: "a whole number from 1280 to 65535"
+        case .metric, .errorsPerSecond: "a whole number from 0 to 4294967295"
         case .ttl: "one of " + Self.list(LinkPolicy.TTL.allCases.map(\.rawValue))
+        case .trafficClass: "one of " + Self.list(LinkPolicy.TrafficClass.allCases.map(\.rawValue))
         }
     }
 

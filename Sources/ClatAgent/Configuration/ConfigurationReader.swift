@@ -67,7 +67,8 @@ struct ConfigurationReader {
         case (.nativeIPv4, .string(let word)): Self.set(&policy.nativeIPv4, .init(rawValue: word))
         case (.pref64, .string(let text)): Self.fill(&policy.pref64, PREF64(text))
         case (.dns, .boolean(let truth)): Self.set(&policy.usesDNS, truth)
-        case (.checkAddress, .string(let text)): Self.fill(&policy.checkAddress, IPv4Address(text))
+        case (.checkAddress, .string(let text)):
+            Self.fill(&policy.checkAddress, IPv4Address(text).flatMap { $0.isCheckable ? $0 : nil })
         case (.ipv4Address, .string("auto")): Self.set(&policy.ipv4Address, .some(nil))
         case (.ipv4Address, .string(let text)):
             Self.fill(&policy.ipv4Address, IPv4Address(text).flatMap { $0.isHost ? $0 : nil })
@@ -76,7 +77,14 @@ struct ConfigurationReader {
         case (.metric, .integer(let number)):
             Self.fill(&policy.metric, (0...Int(UInt32.max)).contains(number) ? number : nil)
         case (.ttl, .string(let word)): Self.set(&policy.ttl, .init(rawValue: word))
+        case (.strictHopLimit, .boolean(let truth)): Self.set(&policy.strictHopLimit, truth)
+        case (.trafficClass, .string(let word)): Self.set(&policy.trafficClass, .init(rawValue: word))
+        case (.lowestIPv6MTU, .integer(let number)):
+            Self.fill(&policy.lowestIPv6MTU, (1280...65535).contains(number) ? number : nil)
+        case (.strictWellKnownPrefix, .boolean(let truth)): Self.set(&policy.strictWellKnownPrefix, truth)
         case (.nodeIdentification, .boolean(let truth)): Self.set(&policy.nodeIdentification, truth)
+        case (.answerUntranslatable, .boolean(let truth)): Self.set(&policy.answerUntranslatable, truth)
+        case (.errorsPerSecond, .integer(let number)): Self.set(&policy.errorsPerSecond, UInt32(exactly: number))
         default: false
         }
     }
@@ -136,13 +144,5 @@ extension LinkPolicy.IPv6Source {
             else { return nil }
             self = .fixed(address)
         }
-    }
-}
-
-extension IPv4Address {
-    /// Of a host: neither of 0.0.0.0/8 or 127.0.0.0/8, nor multicast, nor reserved.
-    fileprivate var isHost: Bool {
-        let first = rawValue >> 24
-        return first != 0 && first != 127 && first < 224
     }
 }

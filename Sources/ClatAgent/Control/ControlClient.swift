@@ -11,6 +11,8 @@ public struct ControlClient {
         case system(SystemError)
         /// The agent says no: a varlink error and its parameters.
         case refused(String, [String: String])
+        /// The agent knows other interfaces.
+        case unknownInterface(String, known: [String])
         /// The answer is none.
         case protocolViolation(String)
 
@@ -19,19 +21,35 @@ public struct ControlClient {
             switch self {
             case .notRunning(let path):
                 "no clat-agent is running here (nobody listens at \(path)); start one with: clat-agent run"
-            case .system(let error): "cannot talk to the clat-agent: \(error)"
+            case .system(let error): Self.sentence(error)
             case .refused(ControlInterface.unknownInterface, let parameters):
                 "the agent knows no interface \(parameters["interface"] ?? ""); see: clat-agent status"
+            case .unknownInterface(let name, let known):
+                "the agent knows no interface \(name); "
+                    + (known.isEmpty ? "it knows none" : "it knows: \(known.joined(separator: ", "))")
             case .refused(ServiceInterface.permissionDenied, _):
-                "only root may do that, or, if it is to renew, enable or disable, the group clat-agent; try again with sudo"
+                "only root may do that, or, if it is to renew, or to enable or disable until the next boot, the group "
+                    + "clat-agent; try again with sudo"
             case .refused(ControlInterface.noNamespace, let parameters):
                 "\(parameters["interface"] ?? "") has no CLAT now; why, tells: clat-agent status"
             case .refused(ControlInterface.notLasting, let parameters):
-                "it holds until the agent ends, and cannot be kept for the next start: \(parameters["cause"] ?? "")"
+                "it holds until the agent ends, and cannot be kept: \(parameters["cause"] ?? "")"
             case .refused(ControlInterface.notReexecuted, let parameters):
                 "the agent could not begin anew, and goes on as it was: \(parameters["cause"] ?? "")"
             case .refused(let error, _): "the clat-agent refuses: \(error)"
-            case .protocolViolation(let text): "the clat-agent's answer cannot be read: \(text)"
+            case .protocolViolation(let text):
+                "the clat-agent's answer cannot be read: \(text); is it of another version? start it anew"
+            }
+        }
+
+        private static func sentence(_ error: SystemError) -> String {
+            switch error.code {
+            case ECONNRESET, EPIPE: "the clat-agent has ended, or begun anew; see: clat-agent status"
+            case EAGAIN:
+                "a clat-agent is there, and does not answer in time; see what it does (journalctl -u clat-agent), or start it anew"
+            case EACCES, EPERM: "cannot talk to the clat-agent: \(error); try again with sudo"
+            case ENAMETOOLONG: "cannot talk to the clat-agent: \(error); name a shorter --runtime-dir"
+            default: "cannot talk to the clat-agent: \(error); start it anew: systemctl restart clat-agent"
             }
         }
     }
@@ -48,25 +66,36 @@ public struct ControlClient {
         try call(ControlInterface.status)
     }
 
-    /// Tells the agent which resolvers an interface has, as text.
-    public func setResolvers(_ servers: [String], of interface: String) throws(Failure) {
+    /// Asks the agent to solicit the routers of an interface anew, after it was told which resolvers that has, if it is. Waits a
+    /// second at most, as a network manager waits for its hooks.
+    public func renew(_ interface: String, resolvers: [String]? = nil) throws(Failure) {
         let _: Varlink.None = try call(
-            ControlInterface.setResolvers, ControlInterface.Resolvers(interface: interface, servers: servers))
+            ControlInterface.renew, ControlInterface.Renewal(interface: interface, resolvers: resolvers), limit: 1)
     }
 
-    /// Asks the agent to solicit the routers of an interface anew.
-    public func renew(_ interface: String) throws(Failure) {
-        let _: Varlink.None = try call(ControlInterface.renew, Varlink.OneInterface(interface: interface))
-    }
-
-    /// Switches the CLAT of an interface on or off, until the agent ends or, if lasting, until told otherwise.
+    /// Switches the CLAT of an interface on or off, until the next boot or, if lasting, until told otherwise.
     public func set(_ interface: String, enabled: Bool, lasting: Bool) throws(Failure) {
         let method = enabled ? ControlInterface.enable : ControlInterface.disable
         let _: Varlink.None = try call(method, Varlink.Switch(interface: interface, lasting: lasting))
     }
 
-    /// The network namespace of an interface's CLAT, to be entered by setns(2).
+    /// The network namespace of an interface's CLAT, to be entered by setns(2). It lives for as long as anybody has it or is in it,
+    /// with or without the agent.
     public func openNamespace(_ interface: String) throws(Failure) -> OwnedDescriptor {
+        let watched = try watchNamespace(interface)
+        return watched.namespace
+    }
+
+    /// A namespace, and the connection over which it came: one that can be read from means that the agent has ended.
+    public struct WatchedNamespace: ~Copyable {
+        /// To be entered.
+        public let namespace: OwnedDescriptor
+        /// To be polled.
+        public let agent: OwnedDescriptor
+    }
+
+    /// The same for those who are to leave it when the agent ends.
+    public func watchNamespace(_ interface: String) throws(Failure) -> WatchedNamespace {
         var connection = try connect(limit: 5)
         try send(
             ControlInterface.openNamespace, Varlink.OneInterface(interface: interface), more: nil, over: connection)
@@ -74,7 +103,7 @@ public struct ControlClient {
         guard let descriptor = connection.takeDescriptor() else {
             throw .protocolViolation("it came without a descriptor")
         }
-        return descriptor
+        return WatchedNamespace(namespace: descriptor, agent: connection.idle())
     }
 
     /// Makes the agent run its program anew, and waits until that answers; its status then.
@@ -106,9 +135,9 @@ public struct ControlClient {
     }
 
     private func call<Answer: Codable & Sendable>(
-        _ method: String, _ parameters: (some Codable & Sendable)?
+        _ method: String, _ parameters: (some Codable & Sendable)?, limit: Int = 5
     ) throws(Failure) -> Answer {
-        var connection = try connect(limit: 5)
+        var connection = try connect(limit: limit)
         try send(method, parameters, more: nil, over: connection)
         return try receive(over: &connection)
     }
@@ -144,5 +173,13 @@ public struct ControlClient {
         } catch {
             throw .protocolViolation("\(error)")
         }
+    }
+}
+
+extension AgentStatus {
+    /// Throws where it tells of no interface of that name.
+    public func check(_ interface: String) throws(ControlClient.Failure) {
+        let known = interfaces.map(\.interface)
+        if !known.contains(interface) { throw .unknownInterface(interface, known: known) }
     }
 }

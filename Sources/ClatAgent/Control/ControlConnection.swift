@@ -11,8 +11,7 @@ struct ControlConnection: ~Copyable {
 
     /// Connects; every call and reply may then take `limit` seconds, or any time.
     init(path: String, limit: Int?) throws(SystemError) {
-        let kind = CInt(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue)
-        let socket = OwnedDescriptor(adopting: try retrying("open a socket") { Glibc.socket(AF_UNIX, kind, 0) })
+        let socket = try OwnedDescriptor(socket: AF_UNIX, .stream, blocking: true, named: "a socket")
         var time = timeval(tv_sec: limit ?? 0, tv_usec: 0)
         for option in [SO_RCVTIMEO, SO_SNDTIMEO] {
             setsockopt(socket.rawValue, SOL_SOCKET, option, &time, socklen_t(MemoryLayout<timeval>.size))
@@ -25,18 +24,14 @@ struct ControlConnection: ~Copyable {
     /// Sends a whole call.
     borrowing func send(_ call: [UInt8]) throws(SystemError) {
         let fd = socket.rawValue
-        var rest = call[...]
-        while !rest.isEmpty {
-            let part = rest
-            rest = rest.dropFirst(
-                try retrying("send to \(path)") {
-                    part.withUnsafeBytes { Glibc.send(fd, $0.baseAddress, $0.count, CInt(MSG_NOSIGNAL)) }
-                })
-        }
+        try writeAll(call, "send to \(path)") { Glibc.send(fd, $0.baseAddress, $0.count, CInt(MSG_NOSIGNAL)) }
     }
 
     /// The descriptor that came with a reply, once.
     mutating func takeDescriptor() -> OwnedDescriptor? { descriptor.take() }
+
+    /// Nothing more is sent or received; that it can be read then means that the agent has ended.
+    consuming func idle() -> OwnedDescriptor { socket }
 
     /// The next reply, without its final octet 0.
     mutating func receive() throws(SystemError) -> [UInt8] {

@@ -75,6 +75,8 @@ final class ControlServer {
     private let reactor: Reactor
     private let listener: OwnedDescriptor
     private let path: String
+    /// The file at `path` that is this socket.
+    private var file = stat()
     /// Whose members may change things.
     private let group: gid_t
     private var clients: [CInt: Client] = [:]
@@ -93,16 +95,19 @@ final class ControlServer {
     /// Octets that may wait for a client that does not read.
     static let maximumWaiting = 1 << 20
 
-    /// Listens at `path`; `answer` makes the reply to a call.
+    /// Listens at `path`; `answer` makes the reply to a call. EADDRINUSE where somebody else does.
     init(reactor: Reactor, path: String, answer: @escaping (Request) -> Answer) throws(SystemError) {
         self.reactor = reactor
         self.path = path
         self.answer = answer
         group = RuntimeDirectory.group(ofSocket: path)
         listener = try OwnedDescriptor(socket: AF_UNIX, .stream, named: "the control socket")
-        // Whoever holds the lock of the runtime directory may take the place of a killed agent's socket.
+        let address = try UnixAddress(path: path)
+        // A killed agent's socket stays, and nobody listens there. An agent of another network namespace does.
+        guard try !address.isServed() else { throw SystemError(call: "listen at \(path)", code: EADDRINUSE) }
         unlink(path)
-        try UnixAddress(path: path).bind(listener.rawValue)
+        try address.bind(listener.rawValue)
+        lstat(path, &file)
         try retrying("listen at \(path)") { listen(listener.rawValue, 16) }
         chmod(path, 0o666)
         try reactor.watch(listener.rawValue, .read) { [unowned self] in accept() }
@@ -111,6 +116,9 @@ final class ControlServer {
     deinit {
         for descriptor in clients.keys { reactor.forget(descriptor) }
         reactor.forget(listener.rawValue)
+        // Another agent may have taken the place meanwhile.
+        var present = stat()
+        guard lstat(path, &present) == 0, present.st_dev == file.st_dev, present.st_ino == file.st_ino else { return }
         unlink(path)
     }
 

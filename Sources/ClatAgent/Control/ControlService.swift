@@ -12,7 +12,9 @@ protocol ControlTarget: AnyObject {
     func setResolvers(_ servers: [IPv6Address], of interface: String) -> Bool
     /// Whether there is such an interface.
     func knows(_ interface: String) -> Bool
-    /// Switches an interface on or off, lasting or until the agent ends.
+    /// Whether there is, or was when it was switched off.
+    func canSwitch(_ interface: String) -> Bool
+    /// Switches an interface on or off, lasting or until the runtime directory is emptied, as at boot.
     func set(_ interface: String, enabled: Bool, lasting: Bool) throws(SystemError)
     /// Runs the program anew, and does not return; where that cannot be done, why not.
     func reexec() -> String
@@ -63,25 +65,28 @@ final class ControlService {
             guard request.wantsMore else { return .reply(Varlink.refusal(ServiceInterface.expectedMore)) }
             return .subscribe(first: target.status.interfaces.flatMap { reply(AgentEvent($0, time: wallClock)) })
         case ControlInterface.renew:
-            return changing(request) { .reply(target.renew($0) ? Varlink.reply(Varlink.None()) : unknown($0)) }
+            let call = try? Varlink.decode(Varlink.Call<ControlInterface.Renewal>.self, from: request.message)
+            let resolvers = call?.parameters?.resolvers
+            return changing(request, atLeast: resolvers == nil ? .member : .owner) { name in
+                let isKnown = resolvers.map { set($0, of: name, target) } ?? true
+                return .reply(isKnown && target.renew(name) ? Varlink.reply(Varlink.None()) : unknown(name))
+            }
         case ControlInterface.setResolvers:
             guard
                 let call = try? Varlink.decode(
                     Varlink.Call<ControlInterface.Resolvers>.self, from: request.message),
                 let servers = call.parameters?.servers
             else { return .reply(Varlink.refusal(ServiceInterface.invalidParameter, ["parameter": "servers"])) }
-            return changing(request) { name in
-                let isKnown = target.setResolvers(servers.compactMap(SystemResolvers.address), of: name)
-                return .reply(isKnown ? Varlink.reply(Varlink.None()) : unknown(name))
+            return changing(request, atLeast: .owner) { name in
+                .reply(set(servers, of: name, target) ? Varlink.reply(Varlink.None()) : unknown(name))
             }
         case ControlInterface.enable, ControlInterface.disable:
-            let lasting = try? Varlink.decode(Varlink.Call<Varlink.Switch>.self, from: request.message)
-            return changing(request) { name in
-                guard target.knows(name) else { return .reply(unknown(name)) }
+            let call = try? Varlink.decode(Varlink.Call<Varlink.Switch>.self, from: request.message)
+            let isLasting = call?.parameters?.lasting == true
+            return changing(request, atLeast: isLasting ? .owner : .member) { name in
+                guard target.canSwitch(name) else { return .reply(unknown(name)) }
                 do throws(SystemError) {
-                    try target.set(
-                        name, enabled: request.method == ControlInterface.enable,
-                        lasting: lasting?.parameters?.lasting == true)
+                    try target.set(name, enabled: request.method == ControlInterface.enable, lasting: isLasting)
                 } catch {
                     return .reply(Varlink.refusal(ControlInterface.notLasting, ["cause": "\(error)"]))
                 }
@@ -119,6 +124,11 @@ final class ControlService {
             let name = call.parameters?.interface
         else { return .reply(Varlink.refusal(ServiceInterface.invalidParameter, ["parameter": "interface"])) }
         return body(name)
+    }
+
+    /// False where there is no such interface.
+    private static func set(_ resolvers: [String], of interface: String, _ target: any ControlTarget) -> Bool {
+        target.setResolvers(resolvers.compactMap { IPv6Address(resolver: $0) }, of: interface)
     }
 
     private static func unknown(_ interface: String) -> [UInt8] {

@@ -1,16 +1,26 @@
-/// The status as OpenMetrics text (openmetrics.io, version 1.0), for Prometheus.
+/// The status as text for Prometheus.
 public enum Metrics {
-    /// The whole exposition, ending with `# EOF`.
-    public static func text(of status: AgentStatus) -> String {
+    /// How it is written.
+    public enum Format: Sendable {
+        /// OpenMetrics (openmetrics.io, version 1.0), ending with `# EOF`.
+        case openMetrics
+        /// Prometheus' text format 0.0.4, which node_exporter's textfile collector reads: it knows neither `info` nor `stateset`,
+        /// and a counter's family has the name of its samples.
+        case prometheus
+    }
+
+    /// The whole exposition.
+    public static func text(of status: AgentStatus, as format: Format) -> String {
         var families: [Family] = [
             Family(
-                "clat_agent", "info", "The agent itself.", [Sample(suffix: "_info", ["version": status.version], 1)]),
+                name: "clat_agent", type: "info", help: "The agent itself.",
+                samples: [Sample(["version": status.version], 1)]),
             Family(
-                "clat_agent_uptime_seconds", "gauge", "Seconds the agent has run.",
-                [Sample([:], UInt64(clamping: status.uptimeSeconds))]),
+                name: "clat_agent_uptime_seconds", type: "gauge", help: "Seconds the agent has run.",
+                samples: [Sample([:], UInt64(clamping: status.uptimeSeconds))]),
             Family(
-                "clat_dropped_clients", "counter", "Clients of the control socket that were cut off.",
-                [Sample(suffix: "_total", [:], UInt64(clamping: status.droppedClients ?? 0))]),
+                name: "clat_dropped_clients", type: "counter", help: "Clients of the control socket that were cut off.",
+                samples: [Sample([:], UInt64(clamping: status.droppedClients ?? 0))]),
         ]
         func each(_ name: String, _ type: String, _ help: String, _ samples: (InterfaceStatus) -> [Sample]) {
             let all = status.interfaces.flatMap { entry in
@@ -20,7 +30,7 @@ public enum Metrics {
                     return sample
                 }
             }
-            if !all.isEmpty { families.append(Family(name, type, help, all)) }
+            if !all.isEmpty { families.append(Family(name: name, type: type, help: help, samples: all)) }
         }
         func gauge(_ name: String, _ help: String, _ value: @escaping (InterfaceStatus) -> Int?) {
             each(name, "gauge", help) { entry in value(entry).map { [Sample([:], UInt64(clamping: $0))] } ?? [] }
@@ -30,14 +40,14 @@ public enum Metrics {
                 entry.counters.compactMap { key, count in
                     guard key.hasPrefix(prefix) else { return nil }
                     let value = String(key.dropFirst(prefix.count))
-                    return values?.contains(value) == false ? nil : Sample(suffix: "_total", [label: value], count)
+                    return values?.contains(value) == false ? nil : Sample([label: value], count)
                 }
             }
         }
         each("clat_state", "stateset", "Whether IPv4 goes through the CLAT.") { entry in
             InstanceState.allCases.map { Sample(["clat_state": $0.rawValue], $0 == entry.state ? 1 : 0) }
         }
-        each("clat_reason", "info", "Why it is so.") { [Sample(suffix: "_info", ["code": $0.reason.code], 1)] }
+        each("clat_reason", "info", "Why it is so.") { [Sample(["code": $0.reason.code], 1)] }
         gauge("clat_state_seconds", "Seconds it has been so.") { $0.sinceSeconds }
         gauge("clat_pref64_lifetime_seconds", "Seconds until the NAT64 prefix runs out, unless announced again.") {
             $0.pref64LifetimeSeconds
@@ -45,6 +55,11 @@ public enum Metrics {
         gauge("clat_mtu_bytes", "MTU of the host's IPv4 route.") { $0.mtu }
         counts("clat_packets", "Packets translated; a super-packet counts once.", "direction", "packets-")
         counts("clat_kernel_packets", "Of these, packets translated in the kernel.", "direction", "kernel-packets-")
+        for (family, way) in [("to_translator", "to the"), ("from_translator", "from the")] {
+            counts(
+                "clat_\(family)_packets", "Packets that eBPF carried \(way) translator in user space.", "direction",
+                family.replacing("_", with: "-") + "-")
+        }
         counts("clat_bytes", "Octets of these packets.", "direction", "octets-")
         for name in ["tcp", "udp", "icmp", "other"] {
             counts("clat_\(name)_packets", "Of these packets, \(name).", "direction", "\(name)-", ["in", "out"])
@@ -52,30 +67,29 @@ public enum Metrics {
         counts("clat_dropped_packets", "Packets refused.", "reason", "drop-")
         each("clat_events", "counter", "What else the translator did, or met.") { entry in
             entry.counters.filter { !StatusText.isTraffic($0.key) }.map {
-                Sample(suffix: "_total", ["event": $0.key], $0.value)
+                Sample(["event": $0.key], $0.value)
             }
         }
         each("clat_advertisements", "counter", "Router Advertisements used.") {
-            [Sample(suffix: "_total", [:], UInt64(clamping: $0.advertisements))]
+            [Sample([:], UInt64(clamping: $0.advertisements))]
         }
         each("clat_refused_advertisements", "counter", "Router Advertisements, and options in them, not used.") {
-            $0.refusedAdvertisements.map { Sample(suffix: "_total", ["reason": $0.key], UInt64(clamping: $0.value)) }
+            $0.refusedAdvertisements.map { Sample(["reason": $0.key], UInt64(clamping: $0.value)) }
         }
-        return families.map(\.text).joined() + "# EOF\n"
+        return families.map { $0.text(format) }.joined() + (format == .openMetrics ? "# EOF\n" : "")
     }
 
     private struct Sample {
-        var suffix: String
         var labels: [String: String]
         var value: UInt64
 
-        init(suffix: String = "", _ labels: [String: String], _ value: UInt64) {
-            (self.suffix, self.labels, self.value) = (suffix, labels, value)
+        init(_ labels: [String: String], _ value: UInt64) {
+            (self.labels, self.value) = (labels, value)
         }
 
-        func text(_ family: String) -> String {
+        func text(_ name: String) -> String {
             let pairs = labels.sorted { $0.key < $1.key }.map { "\($0.key)=\"\(Self.escaped($0.value))\"" }
-            return "\(family)\(suffix)" + (pairs.isEmpty ? "" : "{\(pairs.joined(separator: ","))}") + " \(value)\n"
+            return name + (pairs.isEmpty ? "" : "{\(pairs.joined(separator: ","))}") + " \(value)\n"
         }
 
         private static func escaped(_ text: String) -> String {
@@ -84,10 +98,19 @@ public enum Metrics {
     }
 
     private struct Family {
-        var text: String
+        var name: String
+        /// OpenMetrics' word.
+        var type: String
+        var help: String
+        var samples: [Sample]
 
-        init(_ name: String, _ type: String, _ help: String, _ samples: [Sample]) {
-            text = "# TYPE \(name) \(type)\n# HELP \(name) \(help)\n" + samples.map { $0.text(name) }.sorted().joined()
+        func text(_ format: Format) -> String {
+            let sample = name + (type == "counter" ? "_total" : type == "info" ? "_info" : "")
+            let isOpen = format == .openMetrics
+            let family = isOpen ? name : sample
+            let kind = isOpen || type == "counter" ? type : "gauge"
+            return "# TYPE \(family) \(kind)\n# HELP \(family) \(help)\n"
+                + samples.map { $0.text(sample) }.sorted().joined()
         }
     }
 }

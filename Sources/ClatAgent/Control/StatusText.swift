@@ -9,12 +9,9 @@ public enum StatusText {
         return status.interfaces.flatMap { lines(of: $0, coloured: coloured) }
     }
 
-    /// One line for all: `wlan0 on, eth0 off (no-carrier)`; interfaces that are not to be served are left out.
+    /// One line for all: `wlan0 on, eth0 off (no-carrier)`; see ``AgentStatus/principal`` for what is left out.
     public static func short(_ status: AgentStatus) -> String {
-        let words = status.interfaces.filter {
-            !Reason.ofNoInterest.contains($0.reason.code)
-        }
-        .map { entry in
+        let words = status.principal.map { entry in
             entry.state == .on
                 ? "\(entry.interface) on" : "\(entry.interface) \(entry.state.rawValue) (\(entry.reason.code))"
         }
@@ -56,7 +53,7 @@ public enum StatusText {
                 add("counted", "for \(duration(counted)), since the agent was started anew")
             }
         }
-        add("dropped", list(status.counters.filter { $0.key.hasPrefix("drop-") }) { String($0.dropFirst(5)) })
+        for words in status.drops { add("dropped", words) }
         add("also", list(status.counters.filter { !isTraffic($0.key) }) { $0.replacing("-", with: " ") })
         add("RAs refused", list(status.refusedAdvertisements.mapValues(UInt64.init)) { $0 })
         for resolver in status.resolvers {
@@ -98,7 +95,7 @@ public enum StatusText {
     }
 
     /// Broken at blanks; lines after the first begin with `indent` blanks.
-    static func wrapped(_ text: String, indent: Int) -> [String] {
+    public static func wrapped(_ text: String, indent: Int) -> [String] {
         var lines: [String] = []
         var line = String(text.prefix { $0 == " " })
         // Runs of blanks, which align, stay in the first line.

@@ -47,12 +47,7 @@ enum Varlink {
         var oneway: Bool?
     }
 
-    static func encode(_ value: some Encodable) -> [UInt8] {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-        // Plain values of strings and numbers always encode.
-        return ((try? encoder.encode(value)).map { Array($0) } ?? []) + [0]
-    }
+    static func encode(_ value: some Encodable) -> [UInt8] { JSONLine.octets(value) + [0] }
 
     static func reply(_ parameters: some Codable & Sendable, continues: Bool? = nil) -> [UInt8] {
         encode(Reply(parameters: parameters, continues: continues))
@@ -117,6 +112,12 @@ enum ControlInterface {
         name: text(PackageResources.org_clatagent_varlink),
         ServiceInterface.name: text(PackageResources.org_varlink_service_varlink),
     ]
+
+    /// What `Renew` is called with.
+    struct Renewal: Codable, Sendable {
+        var interface: String
+        var resolvers: [String]?
+    }
 
     /// What `SetResolvers` is called with.
     struct Resolvers: Codable, Sendable {

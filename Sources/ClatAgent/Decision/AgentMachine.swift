@@ -23,6 +23,13 @@ public struct AgentMachine: Hashable, Sendable {
         self.ephemeralSecret = ephemeralSecret
     }
 
+    /// The host's IPv4 device for an uplink by the name it has now, or, where no notice of it came yet, was given; nil where
+    /// there is none.
+    func hostDevice(of index: Int) -> String? {
+        guard let uplink = uplinks[index], let device = uplink.standing.hostLink else { return nil }
+        return host.links[device]?.name ?? uplink.uplink?.hostLinkName
+    }
+
     /// When ``Event/timer`` is next due.
     public func nextDeadline(after now: BootInstant) -> BootInstant? {
         uplinks.values.compactMap { $0.nextDeadline(after: now) }.min()
@@ -45,6 +52,7 @@ public struct AgentMachine: Hashable, Sendable {
         guard var uplink = uplinks[index] else { return [] }
         let world = surroundings(of: index)
         uplink.knowledge.pref64s.configure(world.policy.pref64)
+        if !world.policy.usesDNS { uplink.knowledge.pref64s.forgetResolvers() }
         uplink.pass(now: now)
         let before = uplink.reason
         var actions: [Action] = []
@@ -149,7 +157,8 @@ public struct AgentMachine: Hashable, Sendable {
             uplinks[index]?.knowledge.tell(servers, from: source, now: now)
         case .traffic(let outbound, let inbound, let index):
             uplinks[index]?.absorb(outbound: outbound, inbound: inbound, now: now)
-        case .echoed(let outcome, let index): uplinks[index]?.absorb(outcome, now: now)
+        case .echoed(let outcome, let prefix, let index):
+            uplinks[index]?.absorb(outcome, through: prefix, now: now)
         case .renew(let index): uplinks[index]?.renew(now: now)
         case .resumed:
             for index in uplinks.keys { uplinks[index]?.resume(now: now) }
@@ -173,6 +182,7 @@ public struct AgentMachine: Hashable, Sendable {
             // Nobody was asked for an interface that was not to be served.
             for index in uplinks.keys where uplinks[index]?.reason.state == .off {
                 uplinks[index]?.solicitation.start(now: now)
+                uplinks[index]?.knowledge.dns.askAgain(now: now)
             }
         case .timer: break
         case .stop: isStopping = true

@@ -6,7 +6,7 @@ import FoundationEssentials
 /// link. Descriptors of namespace, TUN and programs go beside it. Kept as JSON; times are of CLOCK_BOOTTIME.
 struct Handover: Hashable, Sendable, Codable {
     /// The layout of what is below, and of all that it holds. One that changes gets another number; no other is read.
-    static let layout = 1
+    static let layout = 2
     /// More octets than seven CLATs can take.
     static let maximumSize = 1 << 20
 
@@ -38,7 +38,11 @@ struct Handover: Hashable, Sendable, Codable {
         var knowledge: LinkKnowledge
 
         /// What the translator begins with. What the operator wants of it besides follows from the configuration.
-        var translator: TranslatorConfiguration { TranslatorConfiguration(mappings: mappings, ipv6MTU: ipv6MTU) }
+        var translator: TranslatorConfiguration {
+            var translator = TranslatorConfiguration(mappings: mappings, ipv6MTU: ipv6MTU)
+            translator.ipv4MTU = standing.hostLinkMTU ?? translator.ipv4MTU
+            return translator
+        }
     }
 
     /// Why one is not used, in words that follow "it".
@@ -61,12 +65,7 @@ struct Handover: Hashable, Sendable, Codable {
     }
 
     /// As octets.
-    var encoded: [UInt8] {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-        // Plain values of strings and numbers always encode.
-        return (try? encoder.encode(self)).map { Array($0) } ?? []
-    }
+    var encoded: [UInt8] { JSONLine.octets(self) }
 
     /// From octets that may be anything.
     init(decoding octets: [UInt8]) throws(Problem) {
@@ -98,7 +97,9 @@ extension Handover.Entry {
     fileprivate var fault: String? {
         let indexes = 1...Int(Int32.max)
         if !indexes.contains(index) || standing.hostLink.map(indexes.contains) != true { return "an interface index" }
-        if !(1...4).contains(mappings.count) || standing.addresses.count > 64 { return "a number of addresses" }
+        if !(1...TranslatorConfiguration.mappingLimit).contains(mappings.count) || standing.addresses.count > 64 {
+            return "a number of addresses"
+        }
         if Set(mappings.map(\.ipv4)).count != mappings.count { return "an address twice" }
         if !(1280...65535).contains(ipv6MTU) { return "an MTU" }
         if !standing.hasNamespace || standing.uplinkLink == nil { return "a CLAT without a link" }

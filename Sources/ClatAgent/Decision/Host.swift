@@ -117,7 +117,7 @@ public enum Event: Hashable, Sendable {
     /// Packets of TCP and UDP that the translator has sent on, each way.
     case traffic(outbound: UInt64, inbound: UInt64, uplink: Int)
     /// What came of an echo request through the CLAT.
-    case echoed(PathWatch.Echo, uplink: Int)
+    case echoed(PathWatch.Echo, through: PREF64, uplink: Int)
     /// The host was asleep.
     case resumed
     /// Somebody wants the routers asked anew, and what failed tried again at once.
@@ -172,6 +172,8 @@ public struct Choice: Hashable, Sendable {
         case gone
         /// Nothing comes back through the one before.
         case dead
+        /// The router of the one before is no default router.
+        case unrouted
         /// Its source goes before that of the one before.
         case better
     }
@@ -192,8 +194,8 @@ public enum Action: Hashable, Sendable {
     case findResolvers(uplink: Int)
     /// Read the translator's counters; answered by ``Event/traffic(outbound:inbound:uplink:)``.
     case sample(uplink: Int)
-    /// Send an echo request through the CLAT; answered by ``Event/echoed(_:uplink:)``.
-    case echo(IPv4Address, uplink: Int)
+    /// Send an echo request through the CLAT; answered by ``Event/echoed(_:through:uplink:)``.
+    case echo(IPv4Address, through: PREF64, uplink: Int)
     /// A word for the log: another PREF64, or another source of it; nil is none.
     case chose(Choice?, insteadOf: Choice?, Choice.Cause, uplink: Int)
     /// Carry out a step; answered by ``Event/done(_:_:uplink:)`` or ``Event/failed(_:_:uplink:)``.

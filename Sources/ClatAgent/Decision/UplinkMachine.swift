@@ -20,7 +20,7 @@ public struct UplinkMachine: Hashable, Sendable {
     public internal(set) var reason = Reason.down
     /// Since when.
     public internal(set) var since: BootInstant
-    /// See ``Reason/isIPv6OnlyCapable``.
+    /// See ``Reason/isIPv6OnlyCapable``; kept where that is nil.
     public private(set) var isIPv6OnlyCapable = true
     /// Advertisements that were used.
     public internal(set) var advertisements = 0
@@ -40,7 +40,7 @@ public struct UplinkMachine: Hashable, Sendable {
     private var addressIsFixed = false
     /// Failures in a row.
     var failures = 0
-    /// The last one.
+    /// The last one, since IPv4 last worked.
     var failure: Reason?
     /// Nothing is tried before.
     var retryAt: BootInstant?
@@ -54,7 +54,7 @@ public struct UplinkMachine: Hashable, Sendable {
     /// Addresses that are tried before a pause (RFC 7217 section 6, IDGEN_RETRIES).
     static let dadTries = 3
     /// Mappings that drain at once: with the current one, what the translator takes.
-    static let drainLimit = 3
+    static let drainLimit = TranslatorConfiguration.mappingLimit - 1
     /// Thefts of the ipvlan's mode within ``goodRun`` that are undone.
     static let theftLimit = 3
     /// DAD takes a second or two; more means that the link is dead.
@@ -99,9 +99,7 @@ public struct UplinkMachine: Hashable, Sendable {
         if let obstacle = Self.obstacle(to: uplink, world) { return .failure(Off(obstacle)) }
         guard let uplink else { return .failure(Off(.gone)) }
         if let device = world.host.otherCLAT(on: uplink.index) { return .failure(Off(.otherCLAT(device: device))) }
-        if world.policy.nativeIPv4 == .standDown, world.host.hasNativeIPv4(on: uplink.index) {
-            return .failure(Off(.nativeIPv4))
-        }
+        if givesWay(on: uplink.index, world) { return .failure(Off(.nativeIPv4)) }
         let fixed = world.policy.fixedIPv6
         // Where nobody else is there to tell, the operator may tell all.
         let isToldAll =
@@ -145,17 +143,23 @@ public struct UplinkMachine: Hashable, Sendable {
         }
         let mtu = min(knowledge.mtu(linkMTU: uplink.mtu, router: routing.router), world.policy.mtu ?? .max)
         var translator = TranslatorConfiguration(mappings: [current] + draining(besides: current, world), ipv6MTU: mtu)
-        translator.hopLimitDecrement = world.policy.ttl == .keep ? 0 : 1
-        translator.nodeIdentification = world.policy.nodeIdentification
+        // High enough for anything that comes in.
+        translator.ipv4MTU = max(1500, uplink.mtu)
+        world.policy.settle(&translator)
         return .success(
             Target(
                 uplink: uplink.index, attachment: uplink.attachment,
                 hardwareAddress: InterfaceIdentifier.hardwareAddress(interface: uplink.name, secret: world.secret),
                 hostLinkName: uplink.hostLinkName,
-                hostLinkMTU: max(1500, uplink.mtu), routing: routing,
+                hostLinkMTU: translator.ipv4MTU, routing: routing,
                 translator: translator, current: current,
                 route: self.entry == nil || router == nil && !isToldAll
                     ? nil : IPv4Route(metric: chooseMetric(uplink, world), mtu: mtu - 20, source: current.ipv4)))
+    }
+
+    /// Whether native IPv4 is there, and wins.
+    private func givesWay(on index: Int, _ world: Surroundings) -> Bool {
+        world.policy.nativeIPv4 == .standDown && world.host.hasNativeIPv4(on: index)
     }
 
     /// How long IPv4 waits for resolvers to tell a PREF64 where routers have ceased to.
@@ -170,17 +174,18 @@ public struct UplinkMachine: Hashable, Sendable {
     }
 
     /// One more than native IPv4 would have there, so that interfaces rank as they do for native traffic; the next free
-    /// one where another CLAT has that. A metric that is held is kept while it is near.
+    /// one where another CLAT has that, or the one before where there is no next. A metric that is held is kept while it is
+    /// near.
     private func chooseMetric(_ uplink: Uplink, _ world: Surroundings) -> Int {
-        let least = world.policy.metric ?? world.host.nativeMetric(of: uplink.index) + 1
+        let highest = Int(UInt32.max)
+        let least = world.policy.metric ?? min(world.host.nativeMetric(of: uplink.index) + 1, highest)
         if world.policy.metric == nil, let held = target?.route?.metric, held - least < 8, held >= least,
             !world.takenMetrics.contains(held)
         {
             return held
         }
-        var metric = least
-        while world.takenMetrics.contains(metric) { metric += 1 }
-        return metric
+        let isFree = { (metric: Int) in !world.takenMetrics.contains(metric) }
+        return (least...highest).first(where: isFree) ?? (0..<least).last(where: isFree) ?? least
     }
 
     /// The mapping of new flows: what there is of that prefix, with the present PREF64; else one with an IPv4 address of
@@ -202,14 +207,19 @@ public struct UplinkMachine: Hashable, Sendable {
         return Mapping(ipv4: ipv4, ipv6: ipv6, pref64: pref64)
     }
 
-    /// The mappings that were in service and whose addresses are still valid, newest first.
+    /// The mappings that were in service and whose addresses are still valid, newest first; with the present PREF64 where
+    /// nobody tells theirs any more.
     private func draining(besides current: Mapping, _ world: Surroundings) -> [Mapping] {
         let serving = standing.translator?.mappings ?? []
         return (target?.translator.mappings ?? []).filter { mapping in
-            mapping.ipv6 != current.ipv6 && mapping.ipv4 != current.ipv4 && serving.contains(mapping)
+            mapping.ipv6 != current.ipv6 && mapping.ipv4 != current.ipv4
+                && serving.contains { $0.ipv6 == mapping.ipv6 && $0.ipv4 == mapping.ipv4 }
                 && isOurs(mapping.ipv6, world) && isFree(mapping.ipv4, world)
                 && knowledge.prefixes.contains { $0.prefix.contains(mapping.ipv6) }
-        }.prefix(Self.drainLimit).map { $0 }
+        }.prefix(Self.drainLimit).map { mapping in
+            let isTold = knowledge.pref64s.entries.contains { $0.prefix == mapping.pref64 }
+            return Mapping(ipv4: mapping.ipv4, ipv6: mapping.ipv6, pref64: isTold ? mapping.pref64 : current.pref64)
+        }
     }
 
     /// Whether a CLAT address is neither the host's own nor another station's.
@@ -270,15 +280,31 @@ public struct UplinkMachine: Hashable, Sendable {
         } else {
             set(.starting(next?.name ?? inFlight?.name ?? (waiting ? .addAddress : .setIPv4Route)), now: now)
         }
+        isIPv6OnlyCapable = isIPv6OnlyCapable(for: reason, world, now: now) ?? isIPv6OnlyCapable
         inFlight = inFlight ?? next
         return next
     }
 
     private mutating func set(_ new: Reason, now: BootInstant) {
-        if new != reason {
-            if new.state != reason.state { since = now }
-            reason = new
-            isIPv6OnlyCapable = new.isIPv6OnlyCapable ?? isIPv6OnlyCapable
+        guard new != reason else { return }
+        if new.state != reason.state { since = now }
+        reason = new
+        if case .running = new { failure = nil }
+    }
+
+    /// See ``Reason/isIPv6OnlyCapable``. Beside native IPv4 it is as it would be without; and where this host cannot make the
+    /// CLAT's link, as on Wi-Fi without ipvlan, another network does not change that.
+    private func isIPv6OnlyCapable(for reason: Reason, _ world: Surroundings, now: BootInstant) -> Bool? {
+        switch (reason, failure) {
+        case (.nativeIPv4, _):
+            var world = world
+            world.policy.nativeIPv4 = .coexist
+            guard case .failure(let off) = decide(world, now: now) else { return failure == nil ? true : nil }
+            return isIPv6OnlyCapable(for: off.reason, world, now: now)
+        case (.down, .failed(.createUplinkLink, _)), (.noCarrier, .failed(.createUplinkLink, _)),
+            (.noAdvertisement, .failed(.createUplinkLink, _)):
+            return false
+        default: return reason.isIPv6OnlyCapable
         }
     }
 
@@ -383,8 +409,9 @@ public struct UplinkMachine: Hashable, Sendable {
 
     /// Why a choice holds no longer.
     func cause(against old: Choice?) -> Choice.Cause {
-        guard let old, knowledge.pref64s.entries.contains(where: { Choice($0) == old }) else { return .gone }
-        return knowledge.pref64s.isSuspect(old.prefix) ? .dead : .better
+        let pref64s = knowledge.pref64s
+        guard let old, let entry = pref64s.entries.first(where: { Choice($0) == old }) else { return .gone }
+        return pref64s.isSuspect(old.prefix) ? .dead : pref64s.isRouted(entry) ? .better : .unrouted
     }
 
     /// The host may be on another network than before, or another one may have taken this one's place: routers and resolvers
@@ -416,7 +443,7 @@ public struct UplinkMachine: Hashable, Sendable {
         let isWanted =
             world.policy.usesDNS && Self.obstacle(to: uplink, world) == nil && !knowledge.isSilent
             && knowledge.needsDNS(now: now)
-            && uplink.map { !world.host.hasNativeIPv4(on: $0.index) && world.host.canSend(from: $0.index) } ?? false
+            && uplink.map { !givesWay(on: $0.index, world) && world.host.canSend(from: $0.index) } ?? false
         return (knowledge.dns.questions(isWanted: isWanted, now: now), knowledge.dns.takeSearch(now: now))
     }
 
@@ -424,8 +451,8 @@ public struct UplinkMachine: Hashable, Sendable {
     static let suspicion: Duration = .seconds(600)
 
     /// Takes in what came of an echo request. Where all tries fail another prefix is tried, if there is one.
-    mutating func absorb(_ outcome: PathWatch.Echo, now: BootInstant) {
-        guard path.absorb(outcome, now: now), case .running(let prefix) = reason else { return }
+    mutating func absorb(_ outcome: PathWatch.Echo, through prefix: PREF64, now: BootInstant) {
+        guard path.absorb(outcome, through: prefix, now: now) else { return }
         knowledge.pref64s.suspect(prefix, until: now + Self.suspicion)
     }
 
@@ -449,8 +476,8 @@ public struct UplinkMachine: Hashable, Sendable {
             path.follow(nil, echoes: false, now: now)
         }
         var actions: [Action] = path.takeSample(now: now) ? [.sample(uplink: index)] : []
-        if let address = world.policy.checkAddress, path.takeEcho(now: now) {
-            actions.append(.echo(address, uplink: index))
+        if let address = world.policy.checkAddress, case .running(let prefix) = reason, path.takeEcho(now: now) {
+            actions.append(.echo(address, through: prefix, uplink: index))
         }
         return actions
     }

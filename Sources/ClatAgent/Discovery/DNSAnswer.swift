@@ -25,6 +25,8 @@ public enum DNSProblem: String, Error, Hashable, Sendable, CaseIterable {
     case name = "malformed-name"
     /// An AAAA or SOA record that is too short or too long.
     case record = "malformed-record"
+    /// Any of these, where c-ares does not say which.
+    case unreadable
 }
 
 extension DNSAnswer {

@@ -1,18 +1,6 @@
 public import ClatBase
 public import ClatTranslator
 
-/// Where a resolver of a link was learnt; it goes first that stands first.
-public enum ResolverSource: String, Hashable, Sendable, Codable, CaseIterable {
-    /// RDNSS option of a Router Advertisement (RFC 8106).
-    case routerAdvertisement = "router-advertisement"
-    /// A hook told it over the control socket.
-    case told
-    /// systemd-networkd or systemd-resolved holds it for this interface.
-    case systemd
-    /// /etc/resolv.conf, which does not tell of which interface it is: the last resort.
-    case resolvConf = "resolv-conf"
-}
-
 /// One question for ipv4only.arpa; told from an earlier one to the same resolver by when it was asked.
 public struct DNSQuestion: Hashable, Sendable {
     /// The resolver.
@@ -58,7 +46,8 @@ public enum DNSOutcome: Hashable, Sendable {
     public init(_ answer: DNSAnswer) {
         let prefixes = PREF64.discovered(in: answer.addresses)
         switch (answer.code, prefixes.isEmpty) {
-        case (0, false): self = .prefixes(prefixes, lifetime: answer.lifetime ?? 0)
+        case (0, false):
+            self = .prefixes(Array(prefixes.prefix(PREF64Table.resolverLimit)), lifetime: answer.lifetime ?? 0)
         case (0, true):
             self =
                 answer.addresses.isEmpty
@@ -87,6 +76,8 @@ public struct DNSDiscovery: Hashable, Sendable {
         fileprivate var asked: BootInstant?
         /// Questions in a row that failed.
         fileprivate var failures = 0
+        /// When the prefixes it told last run out; nil where it told none.
+        fileprivate var end: BootInstant?
     }
 
     /// What all resolvers together say.
@@ -179,17 +170,14 @@ public struct DNSDiscovery: Hashable, Sendable {
         return questions
     }
 
-    /// Whether the system's files are to be looked through for resolvers, as nobody has told of better ones: after 1 s, 2 s,
-    /// 4 s ... 64 s. Said once for each time.
+    /// Whether the system's files are to be looked through for resolvers: after 1 s, 2 s, 4 s ... 64 s, and where routers
+    /// or hooks tell some up to an hour. Said once for each time.
     mutating func takeSearch(now: BootInstant) -> Bool {
-        guard wantsSearch, searchDue <= now else { return false }
-        searchDue = now + .seconds(1 << min(searches, 6))
+        guard isWanted, searchDue <= now else { return false }
+        let isToldBetter = resolvers.contains { $0.source == .routerAdvertisement || $0.source == .told }
+        searchDue = now + .seconds(1 << min(searches, isToldBetter ? 12 : 6))
         searches += 1
         return true
-    }
-
-    private var wantsSearch: Bool {
-        isWanted && !resolvers.contains { $0.source == .routerAdvertisement || $0.source == .told }
     }
 
     /// Takes in what came of a question; false where it is no longer open. `jitter` is -0.1 to 0.1.
@@ -201,8 +189,10 @@ public struct DNSDiscovery: Hashable, Sendable {
         if case .failed = outcome {} else { resolvers[index].failures = 0 }
         switch outcome {
         case .prefixes(_, let lifetime):
+            resolvers[index].end = now + Self.lifetime(lifetime)
             resolvers[index].due = now + (Self.lifetime(lifetime) - Self.refreshMargin)
         case .none(_, let lifetime):
+            resolvers[index].end = nil
             let bounds = Self.negativeLifetimes
             let seconds = min(max(lifetime ?? Self.usualNegativeLifetime, bounds.lowerBound), bounds.upperBound)
             resolvers[index].due = now + .seconds(seconds)
@@ -217,15 +207,15 @@ public struct DNSDiscovery: Hashable, Sendable {
     /// For how long a prefix of that TTL is used.
     static func lifetime(_ seconds: Int) -> Duration { max(.seconds(seconds), minimumLifetime) }
 
-    /// Whether the last failure is the first after an answer.
-    func hasJustFailed(_ server: IPv6Address) -> Bool {
-        resolvers.first { $0.address == server }?.failures == 1
+    /// Until when the prefixes of a resolver that has just failed are kept, however often it fails; nil where it told none.
+    func graceEnd(of server: IPv6Address, now: BootInstant) -> BootInstant? {
+        resolvers.first { $0.address == server }?.end.map { min($0, now) + Self.grace }
     }
 
     /// When ``questions(isWanted:now:)`` or ``takeSearch(now:)`` next has something to say.
     var nextDeadline: BootInstant? {
         guard isWanted else { return nil }
         let moments = resolvers.map { $0.asked.map { $0 + Self.openLimit } ?? $0.due }
-        return (moments + (wantsSearch ? [searchDue] : [])).min()
+        return (moments + [searchDue]).min()
     }
 }

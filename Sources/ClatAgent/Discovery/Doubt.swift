@@ -68,6 +68,8 @@ extension LinkKnowledge {
         routers.removeAll { doubt.concerns($0.address, $0.heard) }
         prefixes.removeAll { doubt.concerns($0.router, $0.heard) }
         rdnss.removeAll { doubt.concerns($0.router, $0.heard) }
+        // No router has shown that this is the network of before, of which others told.
+        if doubt.confirmed.isEmpty { otherResolvers = otherResolvers.filter { $0.value.heard >= doubt.since } }
         useResolvers(now: now)
         let resolvers = Set(dns.resolvers.map(\.address))
         pref64s.forget { entry in

@@ -47,6 +47,12 @@ public struct LinkKnowledge: Hashable, Sendable, Codable {
         var heard: BootInstant
     }
 
+    /// Resolvers, as somebody else than a router tells.
+    struct OtherResolvers: Hashable, Sendable, Codable {
+        var servers: [IPv6Address]
+        var heard: BootInstant
+    }
+
     /// In the order first heard.
     public internal(set) var routers: [Router] = []
     /// In the order first heard.
@@ -58,7 +64,7 @@ public struct LinkKnowledge: Hashable, Sendable, Codable {
     /// In the order first heard.
     var rdnss: [RDNSS] = []
     /// What others than routers have told.
-    var otherResolvers: [ResolverSource: [IPv6Address]] = [:]
+    var otherResolvers: [ResolverSource: OtherResolvers] = [:]
     /// When routers were last asked because something was about to run out.
     var refreshAsked = BootInstant(nanoseconds: 0)
     /// Whether the host may have come to another network; see ``Doubt``.
@@ -83,7 +89,7 @@ public struct LinkKnowledge: Hashable, Sendable, Codable {
         routers.count <= Self.routerCapacity && prefixes.count <= Self.prefixCapacity && pref64s.isWithinCapacity
             && rdnss.count <= Self.resolverCapacity
             && doubt?.confirmed.count ?? 0 <= Self.routerCapacity
-            && otherResolvers.values.allSatisfy { $0.count <= Self.resolverCapacity }
+            && otherResolvers.values.allSatisfy { $0.servers.count <= Self.resolverCapacity }
     }
 
     /// Nothing known.
@@ -92,11 +98,17 @@ public struct LinkKnowledge: Hashable, Sendable, Codable {
     /// Takes in an advertisement; how much of it there was no room for.
     @discardableResult
     public mutating func hear(_ advertisement: RouterAdvertisement, now: BootInstant) -> Int {
-        let router = Router(
+        var router = Router(
             address: advertisement.router, preference: advertisement.preference,
             expires: now + .seconds(advertisement.routerLifetime),
             hardwareAddress: advertisement.hardwareAddress, mtu: advertisement.mtu, heard: now)
         if let index = routers.firstIndex(where: { $0.address == router.address }) {
+            let old = routers[index]
+            // What an advertisement leaves out stays as it was (RFC 4861 section 6.3.4), unless another router may have sent it.
+            if doubt?.concerns(old.address, old.heard) != true {
+                router.hardwareAddress = router.hardwareAddress ?? old.hardwareAddress
+                router.mtu = router.mtu ?? old.mtu
+            }
             routers[index] = router
         } else if routers.count < Self.routerCapacity {
             if doubt == nil, isSuccessor(advertisement, now: now) { beginDoubt(now: now) }
@@ -158,6 +170,7 @@ public struct LinkKnowledge: Hashable, Sendable, Codable {
             router.expires <= now && router.heard + .seconds(3600) <= now
                 && !pref64s.entries.contains { $0.router == router.address }
         }
+        pref64s.prefer(Set(routers.filter { $0.expires > now }.map(\.address)))
     }
 
     /// When ``expire(now:)``, a deprecation, a refresh or a question is next due.

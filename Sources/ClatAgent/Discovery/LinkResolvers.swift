@@ -21,19 +21,20 @@ extension LinkKnowledge {
     }
 
     /// Takes in the resolvers of the link as somebody else than a router tells them; they replace what that source told
-    /// before.
+    /// before. The system's files are one source: what is found in one of them shows that nothing better is in another.
     mutating func tell(_ servers: [IPv6Address], from source: ResolverSource, now: BootInstant) {
-        otherResolvers[source] = Array(servers.prefix(Self.resolverCapacity))
+        if source != .told { otherResolvers = otherResolvers.filter { $0.key == .told } }
+        otherResolvers[source] = OtherResolvers(servers: Array(servers.prefix(Self.resolverCapacity)), heard: now)
         useResolvers(now: now)
     }
 
-    /// Routers' and hooks' resolvers together; else what the system holds for the interface; else what it holds at all.
+    /// The link's own together, in the order of ``ResolverSource``; else what the system holds for whichever link.
     mutating func useResolvers(now: BootInstant) {
         func others(_ source: ResolverSource) -> [(address: IPv6Address, source: ResolverSource)] {
-            (otherResolvers[source] ?? []).map { ($0, source) }
+            (otherResolvers[source]?.servers ?? []).map { ($0, source) }
         }
         let choices = [
-            rdnss.map { ($0.server, .routerAdvertisement) } + others(.told), others(.systemd), others(.resolvConf),
+            rdnss.map { ($0.server, .routerAdvertisement) } + others(.told) + others(.systemd), others(.resolvConf),
         ]
         dns.use(choices.first { !$0.isEmpty } ?? [], now: now)
     }
@@ -47,8 +48,8 @@ extension LinkKnowledge {
             pref64s.hear(prefixes, fromResolver: question.server, until: end, now: now)
         case .none: pref64s.hear([], fromResolver: question.server, until: now, now: now)
         case .failed:
-            guard dns.hasJustFailed(question.server) else { break }
-            pref64s.extend(resolver: question.server, to: now + DNSDiscovery.grace)
+            guard let end = dns.graceEnd(of: question.server, now: now) else { break }
+            pref64s.extend(resolver: question.server, to: end)
         }
         return true
     }

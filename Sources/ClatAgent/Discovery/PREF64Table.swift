@@ -24,6 +24,15 @@ public struct PREF64Table: Hashable, Sendable, Codable {
             case .resolver: 0
             }
         }
+
+        /// Prefixes of it that are kept: an advertisement may hold hundreds, an answer thousands.
+        var limit: Int {
+            switch self {
+            case .configuration: 1
+            case .router: 8
+            case .resolver: PREF64Table.resolverLimit
+            }
+        }
     }
 
     /// One word of one source.
@@ -54,11 +63,20 @@ public struct PREF64Table: Hashable, Sendable, Codable {
     public private(set) var entries: [Entry] = []
     /// Prefixes through which nothing came back, and until when they are passed over.
     private var suspects: [PREF64: BootInstant] = [:]
+    /// Routers whose PREF64s are used, while there are any: those that are default routers.
+    private var defaultRouters: Set<IPv6Address> = []
     /// Entries refused because the table was full.
     public private(set) var refused = 0
 
     /// More than a sane link has, few enough for a flood to cost nothing.
     public static let capacity = 32
+    /// See ``Source/limit``.
+    static let resolverLimit = 4
+
+    /// What outlives the process.
+    private enum CodingKeys: String, CodingKey {
+        case entries, suspects, refused
+    }
 
     /// An empty table.
     public init() {}
@@ -102,6 +120,9 @@ public struct PREF64Table: Hashable, Sendable, Codable {
         }
     }
 
+    /// Drops what resolvers told.
+    mutating func forgetResolvers() { entries.removeAll { $0.resolver != nil } }
+
     /// Keeps what a resolver told until `end`, where it would run out before.
     mutating func extend(resolver address: IPv6Address, to end: BootInstant) {
         for index in entries.indices where entries[index].source == .resolver(address) {
@@ -109,14 +130,25 @@ public struct PREF64Table: Hashable, Sendable, Codable {
         }
     }
 
+    /// Where there is no room it takes the place of the last of the worst kind of source, if its own kind is better.
     private mutating func put(_ entry: Entry) {
         if let known = entries.firstIndex(where: { $0.source == entry.source && $0.prefix == entry.prefix }) {
             entries[known] = entry
-        } else if entries.count < Self.capacity {
-            entries.append(entry)
-        } else {
+            return
+        }
+        let lowest = entries.map(\.source.rank).min() ?? 0
+        let hasRoom = entries.count < Self.capacity
+        guard entries.count(where: { $0.source == entry.source }) < entry.source.limit,
+            hasRoom || lowest < entry.source.rank
+        else {
+            refused += 1
+            return
+        }
+        if !hasRoom, let worst = entries.lastIndex(where: { $0.source.rank == lowest }) {
+            entries.remove(at: worst)
             refused += 1
         }
+        entries.append(entry)
     }
 
     /// Drops what has run out.
@@ -134,28 +166,41 @@ public struct PREF64Table: Hashable, Sendable, Codable {
         suspects = [:]
     }
 
+    /// Takes in which routers are default routers now.
+    mutating func prefer(_ routers: Set<IPv6Address>) { defaultRouters = routers }
+
+    /// Whether no router told it, or one that is a default router.
+    func isRouted(_ entry: Entry) -> Bool { entry.router.map(defaultRouters.contains) ?? true }
+
     /// When the next entry runs out.
     public var nextExpiry: BootInstant? {
         entries.compactMap(\.expires).min()
     }
 
-    /// Passes over a prefix for a while where another of the same kind of source is there.
+    /// Passes over a prefix for a while where another of the same kind of source is there. All suspicion ends together, so that
+    /// several through which nothing comes back do not take turns.
     mutating func suspect(_ prefix: PREF64, until end: BootInstant) {
+        suspects = suspects.mapValues { _ in end }
         suspects[prefix] = end
     }
 
     /// Whether it is passed over.
     func isSuspect(_ prefix: PREF64) -> Bool { suspects[prefix] != nil }
 
-    /// The entry to use: of the best kind of source; there one that is not suspect, if there is one; there the current prefix
-    /// while anybody still tells it, otherwise the best router's, otherwise the first heard.
+    /// The entry to use: of the best kind of source; there one that is not suspect, if there is one; there one of a default
+    /// router, as another's NAT64 may take no packets that come through this one (RFC 9872 section 4.4); there the current
+    /// prefix while anybody still tells it, otherwise the best router's, otherwise the first heard.
     public func choose(current: PREF64?) -> Entry? {
         let rank = entries.map(\.source.rank).max()
-        let equals = entries.filter { $0.source.rank == rank }
-        let trusted = equals.filter { suspects[$0.prefix] == nil }
-        let best = trusted.isEmpty ? equals : trusted
-        let same = best.filter { $0.prefix == current }
-        return (same.isEmpty ? best : same).reduce(nil) { best, entry in
+        var best = entries.filter { $0.source.rank == rank }
+        let preferences: [(Entry) -> Bool] = [
+            { suspects[$0.prefix] == nil }, { isRouted($0) }, { $0.prefix == current },
+        ]
+        for isPreferred in preferences {
+            let preferred = best.filter(isPreferred)
+            best = preferred.isEmpty ? best : preferred
+        }
+        return best.reduce(nil) { best, entry in
             guard let best, best.preference >= entry.preference else { return entry }
             return best
         }

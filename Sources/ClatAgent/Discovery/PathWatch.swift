@@ -38,6 +38,7 @@ public struct PathWatch: Hashable, Sendable {
     private var hasCounters = false
     private var outbound: UInt64 = 0
     private var inbound: UInt64 = 0
+    private var lastOutbound: UInt64 = 0
     private var unansweredSince: BootInstant?
     private var echoDue: BootInstant?
     private var echoTries = 0
@@ -46,10 +47,16 @@ public struct PathWatch: Hashable, Sendable {
     static let initialInterval: Duration = .seconds(5)
     /// See ``initialInterval``.
     static let maximumInterval: Duration = .seconds(300)
+    /// While packets go or come, after this.
+    static let busyInterval: Duration = .seconds(15)
     /// Packets that go out unanswered before they count, and for how long.
     static let patience: (packets: UInt64, time: Duration) = (5, .seconds(10))
     /// When the echo requests go out, after the start (RFC 7050 section 3.1.1).
     static let echoPauses: [Duration] = [.seconds(1), .seconds(2)]
+    /// Once all of these have failed one goes out after this, and then after twice as long each time.
+    static let initialEchoPause: Duration = .seconds(60)
+    /// See ``initialEchoPause``.
+    static let maximumEchoPause: Duration = .seconds(600)
 
     /// Nothing to watch.
     public init() {}
@@ -89,10 +96,18 @@ public struct PathWatch: Hashable, Sendable {
         return true
     }
 
+    private mutating func look(within pause: Duration, now: BootInstant) {
+        sampleInterval = min(sampleInterval, pause)
+        sampleDue = now + sampleInterval
+    }
+
     /// Takes in counters of TCP and UDP; true where they show that answers have ceased to come, said once. Those of an engine
     /// that was started anew begin from 0.
     mutating func absorb(outbound: UInt64, inbound: UInt64, now: BootInstant) -> Bool {
         var hasCeased = false
+        if hasCounters, outbound != lastOutbound || inbound != self.inbound {
+            look(within: Self.busyInterval, now: now)
+        }
         if !hasCounters {
             (hasCounters, self.outbound) = (true, outbound)
         } else if inbound > self.inbound {
@@ -108,23 +123,32 @@ public struct PathWatch: Hashable, Sendable {
                 if case .unanswered = traffic {} else { hasCeased = true }
                 traffic = .unanswered(packets: packets)
             } else {
-                sampleInterval = min(sampleInterval, Self.patience.time)
-                sampleDue = now + sampleInterval
+                look(within: Self.patience.time, now: now)
             }
         }
-        self.inbound = inbound
+        (lastOutbound, self.inbound) = (outbound, inbound)
         return hasCeased
     }
 
-    /// Takes in what came of an echo request; true where all tries have failed.
-    mutating func absorb(_ outcome: Echo, now: BootInstant) -> Bool {
-        guard prefix != nil, echoDue == nil else { return false }
+    /// Takes in what came of an echo request through a prefix; true where all tries have failed, said once.
+    mutating func absorb(_ outcome: Echo, through prefix: PREF64, now: BootInstant) -> Bool {
+        guard prefix == self.prefix, echoDue == nil else { return false }
         echo = outcome
         if case .reply = outcome { return false }
-        guard echoTries < Self.echoPauses.count else { return true }
-        echoDue = now + Self.echoPauses[echoTries]
+        let further = echoTries - Self.echoPauses.count
+        let pause = Self.initialEchoPause * (1 << min(max(further, 0), 10))
+        echoDue = now + (further < 0 ? Self.echoPauses[echoTries] : min(pause, Self.maximumEchoPause))
         echoTries += 1
-        return false
+        return further == 0
+    }
+
+    /// Whether all that was seen speaks against the path: the check address is silent, or nothing comes back.
+    var isDead: Bool {
+        switch (echo, traffic) {
+        case (.reply, _), (_, .answered): false
+        case (_, .unanswered): true
+        case (let echo, .unknown): echo != nil && echoTries > Self.echoPauses.count
+        }
     }
 
     /// When there is next something to do; `echoes` is whether anybody is to be asked.

@@ -1,3 +1,4 @@
+import CLinux
 public import ClatBase
 public import ClatTranslator
 
@@ -46,7 +47,7 @@ public struct RouterAdvertisement: Hashable, Sendable {
     public var router: IPv6Address
     /// Seconds for which this is a default router; 0: it is none.
     public var routerLifetime: Int
-    /// Among default routers.
+    /// Among default routers; medium where it is none (RFC 4191 section 2.2).
     public var preference: Preference
     /// Its Ethernet address, from the Source Link-Layer Address option (RFC 4861 section 4.6.1).
     public var hardwareAddress: HardwareAddress?
@@ -100,7 +101,7 @@ public enum RouterAdvertisementProblem: String, Error, Hashable, Sendable, CaseI
 
 extension RouterAdvertisement {
     /// ICMPv6 type (RFC 4861 section 4.2).
-    static let type: UInt8 = 134
+    static let type = UInt8(ND_ROUTER_ADVERT)
     /// More than any frame of a usual link, less than what would cost memory.
     static let maximumSize = 9216
     /// Messages of one link that are looked at in a second, and as many at once.
@@ -131,9 +132,9 @@ extension RouterAdvertisement {
         router = source
         routerLifetime = Int(message.big16(6))
         preference =
-            switch message[5] >> 3 & 3 {
-            case 1: .high
-            case 3: .low
+            switch (routerLifetime, message[5] >> 3 & 3) {
+            case (1..., 1): .high
+            case (1..., 3): .low
             default: .medium
             }
 
@@ -158,13 +159,14 @@ extension RouterAdvertisement {
     private mutating func read(option bytes: ArraySlice<UInt8>) throws(RouterAdvertisementProblem) {
         let option = Array(bytes)
         switch option[0] {
-        case 1: hardwareAddress = option.count == 8 ? HardwareAddress(bytes: option[2..<8]) : nil
-        case 3: prefixes.append(try PrefixInformation(option: option))
-        case 5:
+        case UInt8(ND_OPT_SOURCE_LINKADDR):
+            hardwareAddress = option.count == 8 ? HardwareAddress(bytes: option[2..<8]) : nil
+        case UInt8(ND_OPT_PREFIX_INFORMATION): prefixes.append(try PrefixInformation(option: option))
+        case UInt8(ND_OPT_MTU):
             guard option.count == 8, option.big32(4) >= 1280 else { throw .mtu }
             mtu = Int(option.big32(4))
-        case 25: rdnss.append(try RDNSS(option: option))
-        case 38: pref64s.append(try PREF64Information(option: option))
+        case RDNSS.type: rdnss.append(try RDNSS(option: option))
+        case PREF64Information.type: pref64s.append(try PREF64Information(option: option))
         default: break
         }
     }
@@ -188,6 +190,9 @@ extension RouterAdvertisement.PrefixInformation {
 }
 
 extension RouterAdvertisement.RDNSS {
+    /// Which option it is (RFC 8106 section 5.1).
+    fileprivate static let type: UInt8 = 25
+
     /// Type 25, length 1 + 2n: 2 reserved octets, lifetime, n addresses.
     init(option: [UInt8]) throws(RouterAdvertisementProblem) {
         guard option.count >= 24, option.count % 16 == 8 else { throw .rdnss }
@@ -199,6 +204,8 @@ extension RouterAdvertisement.RDNSS {
 }
 
 extension RouterAdvertisement.PREF64Information {
+    /// Which option it is (RFC 8781 section 4).
+    fileprivate static let type: UInt8 = 38
     /// Prefix lengths by prefix length code (RFC 8781 section 4).
     private static let lengths = [96, 64, 56, 48, 40, 32]
 

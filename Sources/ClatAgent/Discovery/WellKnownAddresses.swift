@@ -2,9 +2,6 @@ public import ClatBase
 public import ClatTranslator
 
 extension PREF64 {
-    /// 192.0.0.170 and 192.0.0.171, the only addresses of ipv4only.arpa (RFC 7050 section 8.2).
-    private static let wellKnownAddresses = [IPv4Address(192, 0, 0, 170), IPv4Address(192, 0, 0, 171)]
-
     /// Prefix lengths by the octet that ends the IPv4 address (RFC 6052 section 2.2).
     private static let lengthsByLastOctet = [7: 32, 9: 40, 10: 48, 11: 56, 12: 64, 15: 96]
 
@@ -13,16 +10,14 @@ extension PREF64 {
     ///
     /// Where both well-known addresses occur, only a prefix that both give counts (RFC 7050 section 3).
     public static func discovered(in addresses: [IPv6Address]) -> [PREF64] {
-        var found: [(prefix: PREF64, ipv4: IPv4Address)] = []
-        for address in addresses {
-            if let one = discovered(in: address) { found.append(one) }
-        }
-        let kinds = Set(found.map(\.ipv4))
         var prefixes: [PREF64] = []
-        for (prefix, _) in found where !prefixes.contains(prefix) {
-            if kinds.isSubset(of: found.filter { $0.prefix == prefix }.map(\.ipv4)) { prefixes.append(prefix) }
+        var seen: [PREF64: Set<IPv4Address>] = [:]
+        for (prefix, ipv4) in addresses.compactMap(discovered) {
+            if seen[prefix] == nil { prefixes.append(prefix) }
+            seen[prefix, default: []].insert(ipv4)
         }
-        return prefixes
+        let kinds = seen.values.reduce(Set()) { $0.union($1) }
+        return prefixes.filter { seen[$0] == kinds }
     }
 
     /// A DNS64 leaves the suffix zero and the well-known addresses end in an octet that is not, so the last octet that is
@@ -31,11 +26,11 @@ extension PREF64 {
     private static func discovered(in address: IPv6Address) -> (prefix: PREF64, ipv4: IPv4Address)? {
         let end = address.bytes.lastIndex { $0 != 0 } ?? 0
         if let length = lengthsByLastOctet[end], let prefix = prefix(of: address, length: length),
-            let ipv4 = wellKnownAddresses.first(where: { $0 == prefix.extract(address) })
+            let ipv4 = IPv4Address.wellKnown.first(where: { $0 == prefix.extract(address) })
         {
             return (prefix, ipv4)
         }
-        for ipv4 in wellKnownAddresses {
+        for ipv4 in IPv4Address.wellKnown {
             let fitting = lengthsByLastOctet.values.compactMap { prefix(of: address, length: $0) }
                 .filter { $0.extract(address) == ipv4 }
             if fitting.count == 1 { return (fitting[0], ipv4) }

@@ -13,6 +13,8 @@ public struct Doctor {
     private let report: (Finding) -> Void
     /// Of anything that is broken.
     public private(set) var isHealthy = true
+    /// Whether what is broken is only worth a note, as IPv4 works elsewhere and nobody asked after this interface.
+    private var isAside = false
 
     /// Tells each finding to `report` as soon as it is there.
     public init(
@@ -25,6 +27,8 @@ public struct Doctor {
     }
 
     mutating func tell(_ finding: Finding) {
+        var finding = finding
+        if isAside, finding.verdict == .broken { finding.verdict = .notice }
         if finding.verdict == .broken { isHealthy = false }
         report(finding)
     }
@@ -44,14 +48,10 @@ public struct Doctor {
         tell(.good("agent", "version \(status.version) answers, process \(status.pid)"))
         examinePrivileges(status)
         examineCompetitors(status)
-        var chosen = status.interfaces.filter { entry in
-            interface.map { $0 == entry.interface }
-                ?? !Reason.ofNoInterest.contains(entry.reason.code)
-        }
+        var chosen = interface.map { name in status.interfaces.filter { $0.interface == name } } ?? status.principal
+        let works = interface == nil && chosen.contains(where: \.hasIPv4)
         // Where IPv4 works somewhere, links without carrier are of no interest.
-        if interface == nil, chosen.contains(where: { $0.state == .on }) {
-            chosen.removeAll { ["down", "no-carrier"].contains($0.reason.code) }
-        }
+        if works { chosen.removeAll { ["down", "no-carrier"].contains($0.reason.code) } }
         if chosen.isEmpty {
             let names = status.interfaces.map(\.interface).joined(separator: ", ")
             tell(
@@ -60,7 +60,10 @@ public struct Doctor {
                     interface.map { "the agent knows no interface \($0)" } ?? "no interface is to be served",
                     remedy: names.isEmpty ? "connect to a network" : "the agent knows: \(names)"))
         }
-        for entry in chosen { examine(entry) }
+        for entry in chosen {
+            isAside = works && !entry.hasIPv4
+            examine(entry)
+        }
     }
 
     private mutating func examineConfiguration() {
@@ -105,12 +108,15 @@ public struct Doctor {
         if entry.state == .on {
             let teller = entry.pref64Router ?? entry.pref64Resolver ?? "the configuration"
             tell(.good(name, "\(entry.reason.sentence), from \(teller)"))
-        } else if entry.reason.code == "native-ipv4" {
+        } else if entry.hasIPv4 {
             tell(.good(name, entry.reason.sentence))
         } else {
             tell(.broken(name, entry.reason.sentence, remedy: Self.remedy(entry.reason.code, name: name)))
         }
-        if ["down", "no-carrier", "disabled", "interface-gone", "native-ipv4"].contains(entry.reason.code) { return }
+        if ["down", "no-carrier", "disabled", "interface-gone", "native-ipv4", "other-clat"].contains(entry.reason.code)
+        {
+            return
+        }
         examineForwarding(name)
         let router = examineDiscovery(entry)
         guard entry.state == .on else { return }

@@ -47,10 +47,10 @@ extension Doctor {
     private mutating func examineSilence(_ entry: InterfaceStatus, _ target: IPv4Address, _ neighbour: Neighbourhood?) {
         let now = (try? client.status())?.interfaces.first { $0.interface == entry.interface }?.counters ?? [:]
         func more(_ name: String) -> UInt64 { (now[name] ?? 0) &- (entry.counters[name] ?? 0) }
-        guard more("packets-out") >= 3 else {
+        guard more("icmp-out") >= 3 else {
             return tell(
                 .broken(
-                    "translator", "of 3 echo requests \(more("packets-out")) came to the translator and left it",
+                    "translator", "of 3 echo requests \(more("icmp-out")) came to the translator and left it",
                     remedy: "look for a firewall of the host (nft list ruleset), and for drops in: clat-agent status"))
         }
         switch neighbour {
@@ -101,6 +101,10 @@ extension Doctor {
                 return
             }
         }
+        tell(
+            .notice(
+                "MTU", "the path has named a smaller size four times, and \(size) octets is the last",
+                remedy: "set mtu = \(max(1280, size + 20)) in config.toml, so that programs need not find that out"))
     }
 
     private static func twice(_ echo: inout Echo, _ target: IPv4Address, _ size: Int) -> Echo.Outcome {

@@ -44,5 +44,5 @@ public struct Finding: Codable, Sendable, Equatable {
     }
 
     /// As one line of JSON with sorted keys.
-    public var json: String { String(decoding: Varlink.encode(self).dropLast(), as: UTF8.self) }
+    public var json: String { JSONLine.text(self) }
 }

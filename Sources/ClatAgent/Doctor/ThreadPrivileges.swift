@@ -1,6 +1,5 @@
 public import ClatBase
 import ClatTranslator
-import Glibc
 
 /// What one thread of a process may do, as `/proc/PID/task/TID/status` tells everybody (proc_pid_status(5)).
 public struct ThreadPrivileges: Hashable, Sendable {
@@ -31,23 +30,10 @@ public struct ThreadPrivileges: Hashable, Sendable {
 
     /// Of all threads of a process, the first one's first; empty where it cannot be seen.
     static func all(of process: Int) -> [ThreadPrivileges] {
-        guard let directory = opendir("/proc/\(process)/task") else { return [] }
-        defer { closedir(directory) }
-        var threads: [Int] = []
-        while let entry = readdir(directory) {
-            let name = withUnsafeBytes(of: entry.pointee.d_name) {
-                String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self)
-            }
-            if let thread = Int(name) { threads.append(thread) }
+        let directory = "/proc/\(process)/task"
+        return entries(ofDirectory: directory).compactMap(Int.init).sorted().compactMap { thread in
+            ThreadPrivileges(status: readText("\(directory)/\(thread)/status"))
         }
-        return threads.sorted().compactMap { read("/proc/\(process)/task/\($0)/status").flatMap(Self.init(status:)) }
-    }
-
-    private static func read(_ path: String) -> String? {
-        guard let file = try? OwnedDescriptor(opening: path, O_RDONLY) else { return nil }
-        var bytes = [UInt8](repeating: 0, count: 8192)
-        let count = Glibc.read(file.rawValue, &bytes, bytes.count)
-        return count > 0 ? String(decoding: bytes.prefix(count), as: UTF8.self) : nil
     }
 
     /// What it has and should not, as phrases. Threads that move packets are known by their names.

@@ -54,12 +54,15 @@ extension Instance {
         (uplinkLink, hostLink, hostLinkPeer) = (link, device, peer)
         (uplink, uplinkNote) = (UInt32(clamping: entry.index), entry.uplinkNote)
         let (ends, configuration) = (try ends(), entry.translator)
-        let relics = PacketPath.Relics(steering: entry.steering, tun: tun.release(), links: links)
+        let relics = PacketPath.Relics(steering: entry.steering, tun: tun, links: links)
         packets = try place.namespace.run {
             try PacketPath(ends, configuration: configuration, datapath: datapath, adopting: relics)
         }
+        overflowsBefore = queueOverflows() ?? 0
         try host.netlink.replaceNeighbour(Neighbour(.v6(Self.gateway), at: peer.hardwareAddress, on: device.index))
-        return try standing(kind, link: link, device: device, peer: peer, place)
+        let (standing, surplus) = try standing(kind, link: link, device: device, peer: peer, place)
+        for route in surplus { try host.netlink.removeRoute(route) }
+        return standing
     }
 
     /// Takes away what cannot be taken over. Otherwise the kernel would, but a moment later: until then nothing that replaces
@@ -87,10 +90,10 @@ extension Instance {
         return link
     }
 
-    /// What stands, by the kernel's own lists.
+    /// What stands, by the kernel's own lists, and the host's IPv4 routes that should not: of two one was to go.
     private func standing(
         _ kind: UplinkLinkKind, link: Link, device: Link, peer: Link, _ place: Place
-    ) throws -> Standing {
+    ) throws -> (Standing, surplus: [Route]) {
         var standing = Standing()
         standing.hasNamespace = true
         standing.uplinkLink = kind
@@ -108,18 +111,18 @@ extension Instance {
         for address in try host.netlink.addresses(.ipv4, on: device.index) {
             if case .v4(let value) = address.address { standing.ipv4s.insert(value) }
         }
+        var surplus: [Route] = []
         for route in try host.netlink.routes(.ipv4)
         where route.isDefault && route.table == .main && route.outputIndex == device.index {
             guard route.origin.rawValue == UInt8(IPv4Route.origin), case .v4(let source) = route.preferredSource,
                 let mtu = route.mtu, standing.route == nil
             else {
-                // Of two one was to go.
-                try host.netlink.removeRoute(route)
+                surplus.append(route)
                 continue
             }
             standing.route = IPv4Route(metric: Int(route.metric), mtu: mtu, source: source)
         }
-        return standing
+        return (standing, surplus)
     }
 
     /// The way out of the namespace; nil where there is none.

@@ -52,7 +52,10 @@ final class Instance {
     /// How many went, and how many did not.
     var counters: [String: UInt64] {
         var all = packets?.counters ?? [:]
-        if !all.isEmpty { all["leaks-stopped"] = uplink.flatMap { host.guards[$0]?.stopped } }
+        if !all.isEmpty {
+            all["leaks-stopped"] = uplink.flatMap { host.guards[$0]?.stopped }
+            all["queue-overflows"] = queueOverflows().map { $0 &- overflowsBefore }
+        }
         if let faults = relay?.faults {
             all["relay-read-faults"] = faults.reads
             all["relay-write-faults"] = faults.writes
@@ -60,6 +63,8 @@ final class Instance {
         }
         return all
     }
+    /// Those of the TUN's queue that were counted before the rest began to be.
+    var overflowsBefore: UInt64 = 0
     /// Since when; nil where there is nothing to count.
     var countersStarted: BootInstant? { packets?.started }
     /// To be polled for reading: ready once the packet thread has ended by itself; nil where there is none.
@@ -149,7 +154,12 @@ final class Instance {
     // MARK: Namespace
 
     private func createNamespace(optimisticDAD: Bool) throws {
-        let new = try NetworkNamespace.create()
+        let new: NetworkNamespace
+        do throws(SystemError) { new = try NetworkNamespace.create() } catch {
+            guard error.code == EINVAL else { throw error }
+            throw Failure(
+                description: "the kernel has no network namespaces; it takes one that is built with CONFIG_NET_NS")
+        }
         try new.run {
             // Links are born with these. The router's advertisements are read on the uplink, not here; nothing is
             // routed here.
@@ -244,6 +254,9 @@ final class Instance {
         on parent: UInt32, _ attachment: UplinkAttachment, _ address: HardwareAddress
     ) throws -> UplinkLinkKind {
         let place = try here()
+        if let name = try host.netlink.link(index: parent)?.name {
+            try removeLeftover(Uplink.hostLinkName(for: name, index: Int(parent)))
+        }
         let kind =
             attachment == .relay
             ? try createRelay(on: parent, place)
@@ -269,45 +282,87 @@ final class Instance {
         } catch {
             switch (error.code, canBeMacvlan) {
             case (EOPNOTSUPP, true):
+                try Self.needing("macvlan") { () throws(NetlinkError) in
+                    try host.netlink.createMacvlan(
+                        Self.uplinkLinkName, on: parent, in: place.namespace, hardwareAddress: address)
+                }
                 uplinkNote = "the kernel has no ipvlan; the CLAT has a hardware address of its own"
-                try host.netlink.createMacvlan(
-                    Self.uplinkLinkName, on: parent, in: place.namespace, hardwareAddress: address)
             case (EOPNOTSUPP, false):
                 throw Failure(
                     description:
                         "the kernel has no ipvlan (load the module: modprobe ipvlan), and Wi-Fi carries no macvlan")
-            case (EBUSY, true) where createMacvlanBesideOthers(on: parent, address, place):
+            case (EBUSY, true):
+                // An uplink with macvlans takes no ipvlan, but takes one more of them, unless its only one wants all packets.
+                do throws(NetlinkError) {
+                    try host.netlink.createMacvlan(
+                        Self.uplinkLinkName, on: parent, in: place.namespace, hardwareAddress: address)
+                } catch { throw Self.uplinkIsHeld(error) }
                 uplinkNote = "there is a macvlan on the uplink already, beside which no ipvlan can be"
-            case (EBUSY, _):
-                throw Failure(description: "somebody else holds the uplink whole (\(error)); take that away first")
+            case (EBUSY, false): throw Self.uplinkIsHeld(error)
             default: throw error
             }
             return .macvlan
         }
     }
 
-    /// An uplink with macvlans takes no ipvlan, but takes one more of them, unless its only one wants all packets.
-    private func createMacvlanBesideOthers(
-        on parent: UInt32, _ address: HardwareAddress, _ place: Place
-    ) -> Bool {
-        let made: Void? = try? host.netlink.createMacvlan(
-            Self.uplinkLinkName, on: parent, in: place.namespace, hardwareAddress: address)
-        return made != nil
+    private static func uplinkIsHeld(_ error: NetlinkError) -> Failure {
+        Failure(description: "somebody else holds the uplink whole (\(error)); take that away first")
+    }
+
+    /// Makes what a module of that name makes; the remedy where the kernel has neither.
+    static func needing<Value>(_ module: String, _ body: () throws(NetlinkError) -> Value) throws -> Value {
+        do throws(NetlinkError) { return try body() } catch {
+            guard error.code == EOPNOTSUPP else { throw error }
+            throw Failure(description: "the kernel has no \(module) (load the module: modprobe \(module))")
+        }
     }
 
     private func createHostLink(_ name: String, mtu: Int) throws -> Int {
         let place = try here()
-        let link = try host.netlink.createVeth(name, peer: Self.hostPeerName, in: place.namespace, mtu: mtu)
+        let link = try Self.needing("veth") { () throws(NetlinkError) in
+            try host.netlink.createVeth(name, peer: Self.hostPeerName, in: place.namespace, mtu: mtu)
+        }
         hostLink = link
         guard let peer = try place.netlink.link(named: Self.hostPeerName) else {
             throw Failure(description: "the kernel made no peer")
         }
         hostLinkPeer = peer
+        try leaveTunnelsToStack(link.index)
         try place.netlink.setAddressGenerationMode(.none, ofLink: peer.index)
         try place.netlink.setLink(peer.index, up: true)
         try host.netlink.setLink(link.index, up: true)
         try host.netlink.replaceNeighbour(Neighbour(.v6(Self.gateway), at: peer.hardwareAddress, on: link.index))
         return Int(link.index)
+    }
+
+    /// Where somebody is still in the namespace of an agent that was killed, its links are there, and the one on the uplink has the
+    /// address that is ours. They are known by the gateway.
+    private func removeLeftover(_ name: String) throws {
+        guard let link = try host.netlink.link(named: name) else { return }
+        let gateways = try host.netlink.neighbours(.ipv6, on: link.index).map(\.address)
+        guard link.kind == "veth", let namespace = link.linkNamespace, gateways.contains(.v6(Self.gateway)) else {
+            throw Failure(
+                description:
+                    "\(name) is there already, and not the agent's; rename it, or delete it: ip link delete \(name)")
+        }
+        do throws(NetlinkError) {
+            try host.netlink.deleteLink(named: Self.uplinkLinkName, inNamespace: namespace)
+        } catch {
+            guard error.code == ENODEV else { throw error }
+        }
+        try host.netlink.deleteLink(link.index)
+    }
+
+    /// A veth takes super-packets of TCP within a UDP tunnel whole. No program can tell such from one of UDP, and when it
+    /// becomes IPv6 the kernel takes the tunnel's TCP for its own. So the host's stack cuts them before they come here. Not
+    /// before Linux 5.6, where it cannot be told so by netlink.
+    private func leaveTunnelsToStack(_ link: UInt32) throws(NetlinkError) {
+        do throws(NetlinkError) {
+            try LinkFeatures.switchOff(
+                ["tx-udp_tnl-segmentation", "tx-udp_tnl-csum-segmentation"], ofLink: link)
+        } catch {
+            guard error.code == ENOENT else { throw error }
+        }
     }
 
     private func setHostLinkMTU(_ mtu: Int) throws {
@@ -372,6 +427,12 @@ final class Instance {
         packets = try place.namespace.run {
             try PacketPath(ends, configuration: configuration, datapath: datapath)
         }
+        overflowsBefore = 0
+    }
+
+    /// Packets that found the TUN's queue full; nil where there is none, or where the kernel does not say.
+    func queueOverflows() -> UInt64? {
+        packets.flatMap { try? place?.netlink.transmitDrops(ofLink: $0.tunIndex) }
     }
 
     /// Between what packets are carried.
@@ -385,7 +446,8 @@ final class Instance {
 
     /// Somebody may hold copies of the descriptors, so letting go is not enough.
     private func stopTranslator() {
-        guard let index = packets?.detach() else { return }
+        guard let index = packets?.tunIndex else { return }
+        packets?.detach()
         packets = nil
         do { try place?.netlink.deleteLink(index) } catch {}
     }

@@ -17,6 +17,6 @@ enum NeighbourAdvertisement {
     /// RFC 4861 section 4.4: type 136, code 0, checksum (the kernel's), flags R S O all 0 (RFC 9131 wants no Override), 3
     /// reserved octets, target, and the option Target Link-Layer Address (type 2, length 1).
     static func message(_ target: IPv6Address, _ own: HardwareAddress) -> [UInt8] {
-        [136, 0, 0, 0, 0, 0, 0, 0] + target.bytes + [2, 1] + own.bytes
+        [UInt8(ND_NEIGHBOR_ADVERT), 0, 0, 0, 0, 0, 0, 0] + target.bytes + [UInt8(ND_OPT_TARGET_LINKADDR), 1] + own.bytes
     }
 }

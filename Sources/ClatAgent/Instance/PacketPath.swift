@@ -41,7 +41,7 @@ final class PacketPath: Sendable {
         let tun = try TUNDevice()
         let devices = ends.devices(with: tun)
         let offloads = Self.words(tun.offloads)
-        var attempt = Attempt(devices, configuration, datapath)
+        var attempt = try Attempt(devices, configuration, datapath)
         if let programs = attempt.programs.take() {
             engine = try TranslatorEngine(tun, configuration: configuration)
             status = attempt.status(programs.attachment, offloads, datapath).noting(engine.filterRefusal)
@@ -57,18 +57,19 @@ final class PacketPath: Sendable {
     }
 
     /// What another process has left of one.
-    struct Relics: Sendable {
-        var steering: SteeringKind
-        /// Owned, until ``PacketPath`` takes it over, whether that succeeds or not.
-        var tun: CInt
+    struct Relics: ~Copyable, Sendable {
+        let steering: SteeringKind
+        let tun: OwnedDescriptor
         /// Of uplink, TUN and host; the caller's.
-        var links: [CInt]
+        let links: [CInt]
     }
 
     /// Goes on where another process has left off. Packets that wait in the TUN are read first; the programs of before carry
     /// theirs until the new ones take their place.
-    init(_ ends: Ends, configuration: TranslatorConfiguration, datapath: Datapath, adopting relics: Relics) throws {
-        let tun = try TUNDevice(adopting: OwnedDescriptor(adopting: relics.tun))
+    init(
+        _ ends: Ends, configuration: TranslatorConfiguration, datapath: Datapath, adopting relics: borrowing Relics
+    ) throws {
+        let tun = try TUNDevice(adopting: relics.tun.duplicate())
         let devices = ends.devices(with: tun)
         let offloads = Self.words(tun.offloads)
         if relics.steering == .routes {
@@ -77,7 +78,7 @@ final class PacketPath: Sendable {
             status = Attempt().status(nil, offloads, datapath).noting(engine.filterRefusal)
         } else {
             engine = try TranslatorEngine(tun, configuration: configuration)
-            var attempt = Attempt(
+            var attempt = try Attempt(
                 devices, configuration, datapath, relics.steering == .tcx ? .tcx : .clsact, replacing: relics.links)
             guard let programs = attempt.programs.take() else {
                 throw attempt.refusal ?? SteeringError.failed(SystemError(call: "attach eBPF programs", code: ENOSYS))
@@ -91,23 +92,22 @@ final class PacketPath: Sendable {
     private struct Attempt: ~Copyable {
         var programs: Steering?
         var refusal: SteeringError?
-        var isInKernel = false
 
         /// None was made.
         init() {}
 
-        /// The programs of the kernel path are larger, and an old verifier may refuse them but take plain steering.
+        /// Throws where a later one may go well: what takes the programs' place stays.
         init(
             _ devices: Steering.Devices, _ configuration: TranslatorConfiguration, _ datapath: Datapath,
             _ attachment: Steering.Attachment = .tcx, replacing former: [CInt] = []
-        ) {
-            for kernelPath in datapath == .auto ? [true, false] : [datapath == .kernel] where programs == nil {
-                do throws(SteeringError) {
-                    programs = try Steering(
-                        devices, configuration: configuration, kernelPath: kernelPath, attachment: attachment,
-                        replacing: former)
-                    isInKernel = kernelPath
-                } catch { refusal = error }
+        ) throws(SteeringError) {
+            do throws(SteeringError) {
+                programs = try Steering(
+                    devices, configuration: configuration, kernelPath: datapath != .userspace, attachment: attachment,
+                    replacing: former)
+            } catch {
+                if error.isPassing { throw error }
+                refusal = error
             }
         }
 
@@ -117,12 +117,12 @@ final class PacketPath: Sendable {
         ) -> DatapathStatus {
             var words: [String] = datapath == .userspace ? ["as configured"] : []
             if let attachment {
-                if let refusal { words.append("the kernel path is not to be had: \(refusal)") }
                 words.append("eBPF on \(attachment.rawValue), TUN with \(offloads)")
             } else {
                 words.append("steered by routes and rules, as \(refusal.map { "\($0)" } ?? "before")")
                 words.append("TUN with \(offloads)")
             }
+            let isInKernel = attachment != nil && datapath != .userspace
             return DatapathStatus(kind: isInKernel ? "kernel" : "userspace", detail: words.joined(separator: "; "))
         }
     }
@@ -155,13 +155,15 @@ final class PacketPath: Sendable {
     func pause() { engine.pause() }
     func resume() { engine.resume() }
 
-    /// Takes the programs away even where somebody else holds their links. What is left is a TUN of that index.
-    func detach() -> UInt32 {
+    /// The TUN's interface index.
+    var tunIndex: UInt32 { engine.tunIndex }
+
+    /// Takes the programs away even where somebody else holds their links. What is left is the TUN.
+    func detach() {
         switch way {
         case .programs(let steering): steering.detach()
         case .routes: break
         }
-        return engine.tunIndex
     }
 
     /// The same for a translator between two hops of the stack.
@@ -214,12 +216,17 @@ final class PacketPath: Sendable {
             all["udp-\(name)"] = user.udp + (fast?.udp ?? 0)
             all["icmp-\(name)"] = user.icmp + (fast?.icmp ?? 0)
             all["other-\(name)"] = user.other
+            guard let direction else { return }
+            all["to-translator-\(name)"] = direction.toTranslator
+            all["from-translator-\(name)"] = direction.fromTranslator
+            for (reason, count) in direction.passed where count > 0 { all["passed-\(name)-\(reason.rawValue)"] = count }
         }
         var all = [
             "fragments-made": counts.fragmentsMade, "reassembled": counts.reassembled,
             "errors-to-host": counts.errorsToHost, "errors-to-network": counts.errorsToNetwork,
             "errors-suppressed": counts.errorsSuppressed, "read-faults": faults.reads, "write-faults": faults.writes,
             "kernel-faults": kernel?.failed ?? 0, "to-native-stack": kernel?.toStack ?? 0,
+            "not-ipv4-from-host": kernel?.ignored ?? 0,
         ]
         add("out", counts.outbound, kernel?.outbound)
         add("in", counts.inbound, kernel?.inbound)

@@ -32,7 +32,9 @@ struct RouteSteering: ~Copyable, Sendable {
         try netlink.replaceNeighbour(Neighbour(.v6(Self.peer), at: devices.peerAddress, on: devices.host))
         try netlink.replaceRoute(Route(to: .any(.ipv4), on: devices.tun))
         try netlink.replaceRoute(Route(to: .any(.ipv6), on: devices.tun, table: Self.table))
-        try Self.steer(configuration.mappings.prefix(4), uplink: uplink, host: devices.host, &netlink)
+        try Self.steer(
+            configuration.mappings.prefix(TranslatorConfiguration.mappingLimit), uplink: uplink, host: devices.host,
+            &netlink)
         self.netlink = Mutex(netlink)
         self.devices = devices
         uplinkName = uplink
@@ -41,7 +43,9 @@ struct RouteSteering: ~Copyable, Sendable {
     /// From the next packet on steers by this configuration.
     borrowing func update(_ configuration: TranslatorConfiguration) throws(NetlinkError) {
         try netlink.withLock { netlink throws(NetlinkError) in
-            try Self.steer(configuration.mappings.prefix(4), uplink: uplinkName, host: devices.host, &netlink)
+            try Self.steer(
+                configuration.mappings.prefix(TranslatorConfiguration.mappingLimit), uplink: uplinkName,
+                host: devices.host, &netlink)
         }
     }
 

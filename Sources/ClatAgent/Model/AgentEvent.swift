@@ -28,5 +28,5 @@ public struct AgentEvent: Codable, Sendable, Equatable {
     public var text: String
 
     /// As one line of JSON with sorted keys.
-    public var json: String { String(decoding: Varlink.encode(self).dropLast(), as: UTF8.self) }
+    public var json: String { JSONLine.text(self) }
 }

@@ -78,6 +78,14 @@ public struct LinkPolicy: Hashable, Sendable {
         case keep
     }
 
+    /// What a packet's traffic class or TOS becomes in the translator.
+    public enum TrafficClass: String, Hashable, Sendable, CaseIterable {
+        /// The other one, with ECN.
+        case copy
+        /// Zero, as RFC 7915 offers where the two networks mean different things by it.
+        case zero
+    }
+
     /// What to do where the interface has native IPv4.
     public var nativeIPv4 = NativeIPv4.standDown
     /// Instead of what the network announces.
@@ -96,8 +104,20 @@ public struct LinkPolicy: Hashable, Sendable {
     public var metric: Int?
     /// See ``TTL``.
     public var ttl = TTL.decrement
+    /// Refuse what arrives with the last of its hop limit, as a router would (RFC 7915), rather than deliver it.
+    public var strictHopLimit = false
+    /// See ``TrafficClass``.
+    public var trafficClass = TrafficClass.copy
+    /// Up to this size IPv4 packets with DF clear become one IPv6 packet, octets; nil is the IPv6 MTU.
+    public var lowestIPv6MTU: Int?
+    /// Refuse private IPv4 addresses under 64:ff9b::/96 (RFC 6052 section 3.1).
+    public var strictWellKnownPrefix = false
     /// Say in ICMP errors from IPv6 routers which router it was (traceroute shows it).
     public var nodeIdentification = true
+    /// Tell native IPv6 nodes that their packets cannot be translated (RFC 7915 section 5.4).
+    public var answerUntranslatable = true
+    /// ICMP errors that the translator makes per second, towards either side; those about sizes are counted apart.
+    public var errorsPerSecond: UInt32 = 100
 
     /// The defaults.
     public init() {}
@@ -106,4 +126,18 @@ public struct LinkPolicy: Hashable, Sendable {
     var fixedIPv6: IPv6Address? {
         if case .fixed(let address) = ipv6Address { address } else { nil }
     }
+}
+
+extension IPv4Address {
+    /// The only addresses of ipv4only.arpa (RFC 7050 section 8.2).
+    static let wellKnown = [IPv4Address(192, 0, 0, 170), IPv4Address(192, 0, 0, 171)]
+
+    /// Of a host: neither of 0.0.0.0/8 or 127.0.0.0/8, nor multicast, nor reserved.
+    var isHost: Bool {
+        let first = rawValue >> 24
+        return first != 0 && first != 127 && first < 224
+    }
+
+    /// Whether echo requests may go there through the NAT64: to any host but the well-known addresses (RFC 7050 section 3.1).
+    public var isCheckable: Bool { isHost && !Self.wellKnown.contains(self) }
 }

@@ -24,7 +24,7 @@ public enum Reason: Hashable, Sendable {
     case disabled
     /// The kind of link cannot carry a CLAT.
     case unsuitable(kind: String)
-    /// A port of a bridge or bond: the bridge is the uplink.
+    /// A port of a bridge or bond, which is the uplink; or in a VRF.
     case enslaved
     /// Administratively down.
     case down
@@ -38,7 +38,7 @@ public enum Reason: Hashable, Sendable {
     case noPREF64
     /// Nor does any resolver know one.
     case noPREF64InDNS
-    /// Nor does any resolver answer.
+    /// Nor does any resolver give an answer that can be used.
     case resolversSilent
     /// A PREF64, but no prefix to make an address of.
     case noUsablePrefix
@@ -63,33 +63,58 @@ public enum Reason: Hashable, Sendable {
     /// The agent is stopping.
     case stopping
 
+    /// The words for programs; none is changed or goes.
+    enum Code: String, CaseIterable {
+        case running, starting, disabled, enslaved, down, stopping
+        case notSelected = "not-selected"
+        case unsuitable = "unsuitable-link"
+        case noCarrier = "no-carrier"
+        case silentPointToPoint = "point-to-point-silent"
+        case noAdvertisement = "no-router-advertisement"
+        case noPREF64 = "no-pref64"
+        case noPREF64InDNS = "no-pref64-in-dns"
+        case resolversSilent = "resolvers-silent"
+        case noUsablePrefix = "no-usable-prefix"
+        case noRouter = "no-router"
+        case suspended = "suspended-no-router"
+        case pref64Lost = "suspended-no-pref64"
+        case nativeIPv4 = "native-ipv4"
+        case otherCLAT = "other-clat"
+        case addressesTaken = "ipv4-addresses-taken"
+        case duplicateAddress = "address-duplicate"
+        case failed = "step-failed"
+        case gone = "interface-gone"
+    }
+
     /// Stable, for programs.
-    public var code: String {
+    public var code: String { word.rawValue }
+
+    private var word: Code {
         switch self {
-        case .running: "running"
-        case .starting: "starting"
-        case .notSelected: "not-selected"
-        case .disabled: "disabled"
-        case .unsuitable: "unsuitable-link"
-        case .enslaved: "enslaved"
-        case .down: "down"
-        case .noCarrier: "no-carrier"
-        case .silentPointToPoint: "point-to-point-silent"
-        case .noAdvertisement: "no-router-advertisement"
-        case .noPREF64: "no-pref64"
-        case .noPREF64InDNS: "no-pref64-in-dns"
-        case .resolversSilent: "resolvers-silent"
-        case .noUsablePrefix: "no-usable-prefix"
-        case .noRouter: "no-router"
-        case .suspended: "suspended-no-router"
-        case .pref64Lost: "suspended-no-pref64"
-        case .nativeIPv4: "native-ipv4"
-        case .otherCLAT: "other-clat"
-        case .addressesTaken: "ipv4-addresses-taken"
-        case .duplicateAddress: "address-duplicate"
-        case .failed: "step-failed"
-        case .gone: "interface-gone"
-        case .stopping: "stopping"
+        case .running: .running
+        case .starting: .starting
+        case .notSelected: .notSelected
+        case .disabled: .disabled
+        case .unsuitable: .unsuitable
+        case .enslaved: .enslaved
+        case .down: .down
+        case .noCarrier: .noCarrier
+        case .silentPointToPoint: .silentPointToPoint
+        case .noAdvertisement: .noAdvertisement
+        case .noPREF64: .noPREF64
+        case .noPREF64InDNS: .noPREF64InDNS
+        case .resolversSilent: .resolversSilent
+        case .noUsablePrefix: .noUsablePrefix
+        case .noRouter: .noRouter
+        case .suspended: .suspended
+        case .pref64Lost: .pref64Lost
+        case .nativeIPv4: .nativeIPv4
+        case .otherCLAT: .otherCLAT
+        case .addressesTaken: .addressesTaken
+        case .duplicateAddress: .duplicateAddress
+        case .failed: .failed
+        case .gone: .gone
+        case .stopping: .stopping
         }
     }
 
@@ -104,7 +129,9 @@ public enum Reason: Hashable, Sendable {
         case .unsuitable(let kind):
             "IPv4 is off because this link\(kind.isEmpty ? "" : " (\(kind))") is neither Ethernet nor raw IP, and no other can carry "
                 + "a CLAT; that of a tunnel belongs on the interface that the tunnel runs over"
-        case .enslaved: "IPv4 is off because this is a port of a bridge or bond; the CLAT belongs on the bridge or bond"
+        case .enslaved:
+            "IPv4 is off because this interface is part of another one; the CLAT belongs on the bridge or bond, and within a VRF "
+                + "there is none"
         case .down: "IPv4 is off because the interface is down; bring it up"
         case .noCarrier: "IPv4 is off because the link has no carrier; plug in the cable or join the Wi-Fi network"
         case .silentPointToPoint:
@@ -118,8 +145,8 @@ public enum Reason: Hashable, Sendable {
             "IPv4 is off because this network has no NAT64: no router announces a prefix (PREF64), and no resolver knows one "
                 + "(ipv4only.arpa); ask the network's operator"
         case .resolversSilent:
-            "IPv4 is off because no router on this link announces a NAT64 prefix (PREF64) and no resolver of the link answers; "
-                + "ask the network's operator"
+            "IPv4 is off because no router on this link announces a NAT64 prefix (PREF64) and no resolver of the link gives an "
+                + "answer that can be used; ask the network's operator"
         case .noUsablePrefix:
             "IPv4 is off because no router announces a /64 for address autoconfiguration, so the CLAT can have no address"
         case .noRouter: "IPv4 is off because no router on this link offers a default route towards the NAT64"
@@ -142,14 +169,12 @@ public enum Reason: Hashable, Sendable {
         }
     }
 
-    /// Whether a DHCPv4 client may ask there to do without IPv4 (option 108, RFC 8925 section 3): a CLAT carries it, or would
-    /// do so as soon as native IPv4 were not there, or nothing is known against it. nil is as before.
+    /// Whether a DHCPv4 client may ask there to do without IPv4 (option 108, RFC 8925 section 3): a CLAT carries it, or
+    /// nothing is known against it. nil is what the reason alone does not tell.
     var isIPv6OnlyCapable: Bool? {
         switch self {
-        case .running, .suspended, .pref64Lost, .nativeIPv4, .down, .noCarrier, .noAdvertisement,
-            .silentPointToPoint:
-            true
-        case .starting, .noPREF64: nil
+        case .running, .suspended, .pref64Lost, .down, .noCarrier, .noAdvertisement, .silentPointToPoint: true
+        case .starting, .noPREF64, .nativeIPv4: nil
         case .notSelected, .disabled, .unsuitable, .enslaved, .noPREF64InDNS, .resolversSilent, .noUsablePrefix,
             .noRouter,
             .otherCLAT, .addressesTaken, .duplicateAddress, .failed, .gone, .stopping:

@@ -1,3 +1,5 @@
+import ClatTranslator
+
 /// What `clat-agent status` shows, as plain values; the JSON of `--json` is made of this.
 public struct AgentStatus: Codable, Sendable, Equatable {
     /// The agent's version.
@@ -12,7 +14,15 @@ public struct AgentStatus: Codable, Sendable, Equatable {
     public var interfaces: [InterfaceStatus]
 
     /// As one line of JSON with sorted keys.
-    public var json: String { String(decoding: Varlink.encode(self).dropLast(), as: UTF8.self) }
+    public var json: String { JSONLine.text(self) }
+
+    /// The interfaces of which somebody who names none wants to hear. Virtual links on which no router was ever heard, as those of
+    /// containers and virtual machines, are not among them where there is any other.
+    var principal: [InterfaceStatus] {
+        let served = interfaces.filter { !Reason.ofNoInterest.contains($0.reason.code) }
+        let uplinks = served.filter { !$0.isUnheardVirtual }
+        return uplinks.isEmpty ? served : uplinks
+    }
 }
 
 /// One interface.
@@ -27,6 +37,8 @@ public struct InterfaceStatus: Codable, Sendable, Equatable {
     public var sinceSeconds: Int
     /// Whether a DHCPv4 client may ask there to do without IPv4 (option 108, RFC 8925).
     public var ipv6OnlyCapable = false
+    /// The kernel's word for a virtual link, such as veth or bridge; nil for hardware.
+    public var linkKind: String?
     /// The PREF64 in use.
     public var pref64: String?
     /// Who told it: router, resolver or configuration.
@@ -73,6 +85,22 @@ public struct InterfaceStatus: Codable, Sendable, Equatable {
     public var counters: [String: UInt64]
     /// Seconds for which they have counted.
     public var countersSeconds: Int?
+
+    /// Whether IPv4 works there, be it by something else than our CLAT.
+    var hasIPv4: Bool { state == .on || ["native-ipv4", "other-clat"].contains(reason.code) }
+
+    /// What was dropped, and what the word for it means: `igmp 4: IGMP has no translation.`
+    var drops: [String] {
+        DropReason.allCases.compactMap { reason in
+            guard let count = counters["drop-\(reason.code)"], count > 0 else { return nil }
+            return "\(reason.code) \(count): \(reason.sentence)"
+        }
+    }
+
+    fileprivate var isUnheardVirtual: Bool {
+        linkKind != nil && advertisements == 0
+            && ["down", "no-carrier", "no-router-advertisement"].contains(reason.code)
+    }
 }
 
 /// One resolver and what it says of ipv4only.arpa.

@@ -68,9 +68,11 @@ public struct Uplink: Hashable, Sendable {
     }
 
     /// The name of the host's IPv4 device for this uplink: `clat-eth0`, or by number where that passes 15 octets.
-    public var hostLinkName: String {
-        let name = Self.hostLinkPrefix + name
-        return name.utf8.count <= 15 ? name : "\(Self.hostLinkPrefix)if\(index)"
+    public var hostLinkName: String { Self.hostLinkName(for: name, index: index) }
+
+    static func hostLinkName(for uplink: String, index: Int) -> String {
+        let name = hostLinkPrefix + uplink
+        return name.utf8.count <= 15 ? name : "\(hostLinkPrefix)if\(index)"
     }
 
     /// How the names of our own devices begin.

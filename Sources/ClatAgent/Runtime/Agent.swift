@@ -59,7 +59,7 @@ public final class Agent {
     /// Messages of a kind that are taken in before others have their turn, so that a flood keeps the agent from nothing else.
     private static let turn = 64
 
-    /// Checks that it can run, and touches nothing yet.
+    /// Checks that it can run, and only then makes the directories that it needs.
     public init(_ options: Options) throws(RunFailure) {
         self.options = options
         inherited = InheritedDescriptors()
@@ -71,25 +71,29 @@ public final class Agent {
             signals = try Self.signalDescriptor()
             reactor = try Reactor()
             kernel = try HostKernel()
+            let present = try kernel.netlink.links().map(\.name)
+            for name in options.required where !present.contains(name) {
+                throw RunFailure.noSuchInterface(name, present: present.filter { $0 != "lo" })
+            }
             // Before the snapshot, so that nothing falls in between.
             monitor = try NetlinkMonitor([.links, .addresses, .routes])
             routers = try RouterSocket()
             resolvers = try DNSClient()
             echoes = EchoRunner(reactor: reactor)
             sleep = try ResumeWatch()
-            try RuntimeDirectory.prepare(options.runtimeDirectory)
+            do throws(SystemError) { try RuntimeDirectory.prepare(options.runtimeDirectory) } catch {
+                throw RunFailure.runtimeDirectory(error)
+            }
             let (secret, problem) = Secret.load(directory: options.stateDirectory)
             var configuration = options.configuration
-            configuration.disabled = DisabledInterfaces(directory: options.stateDirectory).read()
+            configuration.disabled =
+                DisabledInterfaces(directory: options.runtimeDirectory).read()
+                ?? DisabledInterfaces(directory: options.stateDirectory).read() ?? []
             machine = AgentMachine(
                 configuration: configuration, secret: secret, ephemeralSecret: Secret.fresh())
             if let problem {
                 log.warning(
                     "the CLAT addresses will be others after a restart, as their key cannot be kept: \(problem)")
-            }
-            let present = try kernel.netlink.links().map(\.name)
-            for name in options.required where !present.contains(name) {
-                throw RunFailure.noSuchInterface(name, present: present.filter { $0 != "lo" })
             }
         } catch let failure as RunFailure {
             throw failure
@@ -104,9 +108,8 @@ public final class Agent {
 
     /// Serves until SIGTERM or SIGINT, then undoes all, unless the service manager keeps it for the next process.
     public func run() throws(RunFailure) {
+        control = try serveControl()
         do throws(SystemError) {
-            control = try ControlService(
-                reactor: reactor, path: RuntimeDirectory.socketPath(options.runtimeDirectory), target: self)
             try reactor.watch(signals.rawValue, .read) { [unowned self] in readSignals() }
             try reactor.watch(monitor.descriptor, .read) { [unowned self] in readNotices() }
             try reactor.watch(routers.descriptor, .read) { [unowned self] in readAdvertisements() }
@@ -130,6 +133,16 @@ public final class Agent {
             )
         } catch {
             throw .system(error)
+        }
+    }
+
+    /// The control socket, in a runtime directory that nobody else uses.
+    private func serveControl() throws(RunFailure) -> ControlService {
+        do throws(SystemError) {
+            return try ControlService(
+                reactor: reactor, path: RuntimeDirectory.socketPath(options.runtimeDirectory), target: self)
+        } catch {
+            throw error.code == EADDRINUSE ? .directoryTaken(options.runtimeDirectory) : .runtimeDirectory(error)
         }
     }
 
@@ -334,7 +347,10 @@ public final class Agent {
                 }
             log.log(level, name(index), event: .state, code: reason.code, reason.sentence)
         case .solicit(let index):
-            do throws(SystemError) { try routers.solicit(uplink: index) } catch {
+            do throws(SystemError) {
+                try routers.solicit(uplink: index)
+                log.log(.debug, name(index), "the routers are asked")
+            } catch {
                 log.log(.debug, name(index), "\(error)")
             }
             queue.append(.solicited(uplink: index, jitter: .random(in: -0.1...0.1)))
@@ -345,14 +361,10 @@ public final class Agent {
                 counters["tcp-\(way)", default: 0] + counters["udp-\(way)", default: 0]
             }
             queue.append(.traffic(outbound: sum("out"), inbound: sum("in"), uplink: index))
-        case .echo(let address, let index):
-            guard let device = machine.host.links[index]?.hostLinkName else { break }
-            do throws(SystemError) {
-                try echoes.ask(address, by: device, for: index) { [unowned self] outcome in
-                    take(.echoed(outcome, uplink: index))
-                }
-            } catch {
-                queue.append(.echoed(.refused("\(error)"), uplink: index))
+        case .echo(let address, let prefix, let index):
+            guard let device = machine.hostDevice(of: index) else { break }
+            echoes.ask(address, by: device, for: index) { [unowned self] outcome in
+                take(.echoed(outcome, through: prefix, uplink: index))
             }
         case .findResolvers(let index):
             let (servers, source) = SystemResolvers.find(index)
@@ -414,10 +426,4 @@ public final class Agent {
     private func name(_ index: Int) -> String {
         machine.host.links[index]?.name ?? "link \(index)"
     }
-}
-
-/// The version, in one place.
-public enum Version {
-    /// Semantic.
-    public static let text = "0.1.0"
 }

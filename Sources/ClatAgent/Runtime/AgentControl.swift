@@ -10,12 +10,14 @@ extension Agent: ControlTarget {
             version: Version.text, pid: Int(getpid()), uptimeSeconds: Int((now - started) / .seconds(1)),
             droppedClients: control?.droppedClients ?? 0,
             interfaces: machine.uplinks.sorted { $0.key < $1.key }.compactMap { index, uplink in
-                InterfaceStatus(uplink, instances[index], machine.configuration, now: now)
+                InterfaceStatus(
+                    uplink, device: machine.hostDevice(of: index), instances[index], machine.configuration, now: now)
             })
     }
 
     func renew(_ interface: String) -> Bool {
         guard let index = index(of: interface) else { return false }
+        log.log(.debug, interface, "was told to ask its routers anew")
         take(.renew(uplink: index))
         return true
     }
@@ -27,6 +29,10 @@ extension Agent: ControlTarget {
     }
 
     func knows(_ interface: String) -> Bool { index(of: interface) != nil }
+
+    func canSwitch(_ interface: String) -> Bool {
+        knows(interface) || machine.configuration.disabled.contains(interface)
+    }
 
     private func index(of interface: String) -> Int? {
         machine.uplinks.first { $0.value.uplink?.name == interface }?.key
@@ -41,11 +47,14 @@ extension Agent: ControlTarget {
         if enabled { new.disabled.remove(interface) } else { new.disabled.insert(interface) }
         log.log(.notice, interface, "\(enabled ? "enabled" : "disabled") by order\(lasting ? ", lasting" : "")")
         configure(new)
-        guard lasting else { return }
-        let kept = DisabledInterfaces(directory: options.stateDirectory)
-        var names = kept.read()
-        if enabled { names.remove(interface) } else { names.insert(interface) }
-        try kept.write(names)
+        let forGood = DisabledInterfaces(directory: options.stateDirectory)
+        var names = forGood.read() ?? []
+        if lasting {
+            if enabled { names.remove(interface) } else { names.insert(interface) }
+            try forGood.write(names)
+        }
+        let untilBoot = DisabledInterfaces(directory: options.runtimeDirectory)
+        if names == new.disabled { untilBoot.remove() } else { try untilBoot.write(new.disabled) }
     }
 
     /// Reads the configuration anew; where it cannot be used, all stays as it is.

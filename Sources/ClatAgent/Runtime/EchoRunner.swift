@@ -4,26 +4,37 @@ import Glibc
 
 /// Sends echo requests through CLATs, each on a thread of its own that lives for a second at most.
 final class EchoRunner {
-    private final class Job {
-        var thread: ClatBase.Thread<Echo.Outcome>?
-        let finished: OwnedDescriptor
+    private struct Request {
+        var address: IPv4Address
+        var interface: String
+        var done: (PathWatch.Echo) -> Void
 
-        init(_ address: IPv4Address, by interface: String) throws(SystemError) {
-            finished = OwnedDescriptor(adopting: try retrying("eventfd") { eventfd(0, CInt(EFD_CLOEXEC)) })
-            let descriptor = finished.rawValue
-            thread = try ClatBase.Thread(name: "echo") {
-                let outcome = Self.ask(address, by: interface)
-                eventfd_write(descriptor, 1)
-                return outcome
-            }
-        }
-
-        private static func ask(_ address: IPv4Address, by interface: String) -> Echo.Outcome {
+        static func ask(_ address: IPv4Address, by interface: String) -> Echo.Outcome {
             do throws(SystemError) {
                 var echo = try Echo.ipv4(by: interface)
                 return echo.ask(address, size: 84)
             } catch {
                 return .unsent(error)
+            }
+        }
+    }
+
+    private final class Job {
+        private var thread: ClatBase.Thread<Echo.Outcome>?
+        let finished: OwnedDescriptor
+        /// What waits for its end.
+        var next: Request?
+
+        init() throws(SystemError) {
+            finished = OwnedDescriptor(adopting: try retrying("eventfd") { eventfd(0, CInt(EFD_CLOEXEC)) })
+        }
+
+        func start(_ request: Request) throws(SystemError) {
+            let (descriptor, address, interface) = (finished.rawValue, request.address, request.interface)
+            thread = try ClatBase.Thread(name: "echo") {
+                let outcome = Request.ask(address, by: interface)
+                eventfd_write(descriptor, 1)
+                return outcome
             }
         }
 
@@ -44,17 +55,29 @@ final class EchoRunner {
         }
     }
 
-    /// Asks an IPv4 address out of a device, and says what came of it. `key` is whom it is for: one at a time.
-    func ask(
-        _ address: IPv4Address, by interface: String, for key: Int, _ done: @escaping (PathWatch.Echo) -> Void
-    ) throws(SystemError) {
-        guard jobs[key] == nil else { return }
-        let job = try Job(address, by: interface)
-        jobs[key] = job
-        try reactor.watch(job.finished.rawValue, .read) { [unowned self] in
-            reactor.forget(job.finished.rawValue)
-            jobs[key] = nil
-            if let outcome = job.outcome() { done(PathWatch.Echo(outcome)) }
+    /// Asks an IPv4 address out of a device, and says later what came of it. `key` is whom it is for: one at a time, the last
+    /// of those that come meanwhile after it.
+    func ask(_ address: IPv4Address, by interface: String, for key: Int, _ done: @escaping (PathWatch.Echo) -> Void) {
+        let request = Request(address: address, interface: interface, done: done)
+        if let job = jobs[key] { job.next = request } else { start(request, for: key) }
+    }
+
+    private func start(_ request: Request, for key: Int) {
+        do throws(SystemError) {
+            let job = try Job()
+            try reactor.watch(job.finished.rawValue, .read) { [unowned self] in
+                reactor.forget(job.finished.rawValue)
+                jobs[key] = nil
+                if let next = job.next { start(next, for: key) }
+                if let outcome = job.outcome() { request.done(PathWatch.Echo(outcome)) }
+            }
+            do throws(SystemError) { try job.start(request) } catch {
+                reactor.forget(job.finished.rawValue)
+                throw error
+            }
+            jobs[key] = job
+        } catch {
+            request.done(.refused("\(error)"))
         }
     }
 }

@@ -48,7 +48,7 @@ struct NamespaceLock: ~Copyable {
             socket = try Self.listening()
         } catch {
             guard error.code == EADDRINUSE else { throw .system(error) }
-            throw .alreadyRunning(pid: Self.holder())
+            throw Self.refusal(holder: Self.holder())
         }
     }
 
@@ -61,17 +61,24 @@ struct NamespaceLock: ~Copyable {
     }
 
     private static func open() throws(SystemError) -> OwnedDescriptor {
-        let kind = CInt(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue)
-        return OwnedDescriptor(adopting: try retrying("open a Unix socket") { Glibc.socket(AF_UNIX, kind, 0) })
+        try OwnedDescriptor(socket: AF_UNIX, .stream, named: "a Unix socket")
     }
 
-    /// The process that listens, by SO_PEERCRED; 0 where it cannot be told.
-    private static func holder() -> Int {
+    /// Any user can take the name, so only root's word and our own user's are as good as an agent's.
+    static func refusal(holder: ucred?) -> RunFailure {
+        guard let holder, holder.uid != 0, holder.uid != geteuid() else {
+            return .alreadyRunning(pid: Int(holder?.pid ?? 0))
+        }
+        return .nameTaken(pid: Int(holder.pid), user: holder.uid)
+    }
+
+    /// Who listens, by SO_PEERCRED; nil where it cannot be told.
+    private static func holder() -> ucred? {
         var credentials = ucred()
         var size = socklen_t(MemoryLayout<ucred>.size)
         guard let client = try? open(), (try? UnixAddress(abstract: name).connect(client.rawValue)) != nil,
             getsockopt(client.rawValue, SOL_SOCKET, SO_PEERCRED, &credentials, &size) == 0
-        else { return 0 }
-        return Int(credentials.pid)
+        else { return nil }
+        return credentials
     }
 }

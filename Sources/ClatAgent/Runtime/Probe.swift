@@ -15,6 +15,7 @@ public final class Probe {
     private var report: ProbeReport
     private var answers: [IPv6Address: (outcome: DNSOutcome, milliseconds: Int)] = [:]
     private var open: Set<IPv6Address> = []
+    private var limit = RateLimit()
 
     /// How long the first advertisement is waited for: two solicitations, and the time a router may take to answer.
     private static let patience: Duration = .seconds(5)
@@ -81,8 +82,14 @@ public final class Probe {
             pollfd(fd: client.descriptor, events: Int16(POLLIN), revents: 0),
         ]
         poll(&polled, nfds_t(polled.count), CInt(milliseconds) + 1)
-        while let message = try? routers.receive() {
+        // Bounded, so that a flood ends nothing but itself.
+        for _ in 0..<Int(RouterAdvertisement.perSecond) {
+            guard let message = try? routers.receive() else { break }
             guard message.uplink == index else { continue }
+            guard limit.allows(RouterAdvertisement.perSecond, now: UInt64(clamping: BootInstant.now.nanoseconds)) else {
+                report.refused[RouterAdvertisementProblem.tooMany.rawValue, default: 0] += 1
+                continue
+            }
             switch message.content {
             case .success(let advertisement):
                 report.advertisements.append(
@@ -123,13 +130,13 @@ public final class Probe {
         client.ask(question, uplink: uplink)
     }
 
-    /// The agent asks only where no router tells a PREF64; here everybody is heard.
+    private var usesDNS: Bool { machine.configuration.policy(for: interface).usesDNS }
+
+    /// The agent asks only where no router tells a PREF64; here everybody is heard, unless the operator wants no DNS.
     private func askTheRest() {
-        guard let uplink = machine.uplinks[index] else { return }
-        if uplink.knowledge.dns.resolvers.isEmpty {
-            let (servers, source) = SystemResolvers.find(index)
-            take(.resolvers(servers, source, uplink: index))
-        }
+        let (servers, source) = SystemResolvers.find(index)
+        take(.resolvers(servers, source, uplink: index))
+        guard usesDNS else { return }
         for resolver in machine.uplinks[index]?.knowledge.dns.resolvers ?? [] {
             ask(DNSQuestion(server: resolver.address, asked: .now), index)
         }
@@ -153,13 +160,20 @@ public final class Probe {
                 address: resolver.address.description, source: resolver.source,
                 milliseconds: isSilent ? nil : answer?.milliseconds, isUsable: isUsable,
                 prefixes: told,
-                says: answer?.outcome.sentence ?? "does not answer")
+                says: answer?.outcome.sentence ?? (usesDNS ? "does not answer" : "is not asked, as dns = false"))
         }
         let target = uplink.isWanted ? uplink.target : nil
-        report.choice = uplink.entry.map { entry in
+        // What a resolver told that the agent would not have asked, as native IPv4 is there or no address yet.
+        var pref64s = uplink.knowledge.pref64s
+        for resolver in uplink.knowledge.dns.resolvers where uplink.entry == nil {
+            guard case .prefixes(let prefixes, let lifetime) = answers[resolver.address]?.outcome else { continue }
+            let end = BootInstant.now + DNSDiscovery.lifetime(lifetime)
+            pref64s.hear(prefixes, fromResolver: resolver.address, until: end, now: .now)
+        }
+        report.choice = (uplink.entry ?? pref64s.choose(current: nil)).map { entry in
             ProbeReport.Choice(
                 pref64: entry.prefix.description, source: entry.source.word,
-                why: "\(entry.source.text), \(uplink.knowledge.pref64s.why(entry))",
+                why: "\(entry.source.text), \(pref64s.why(entry))",
                 addressPrefix: target.flatMap { IPv6Prefix($0.current.ipv6, length: 64)?.description },
                 router: target?.routing.router.description, ipv6MTU: target?.translator.ipv6MTU,
                 metric: target?.route?.metric)

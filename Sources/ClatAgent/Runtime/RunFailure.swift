@@ -11,10 +11,16 @@ public enum RunFailure: Error, Hashable, Sendable, CustomStringConvertible {
     case kernelLacks(String, remedy: String)
     /// The kernel has it, and the process may not use it.
     case forbidden(String, remedy: String)
+    /// The control socket cannot be made there.
+    case runtimeDirectory(SystemError)
     /// The system refused something that should work.
     case system(SystemError)
     /// Another agent serves this network namespace.
     case alreadyRunning(pid: Int)
+    /// A process that need not be an agent holds the name by which agents of a network namespace know of each other.
+    case nameTaken(pid: Int, user: UInt32)
+    /// An agent of another network namespace uses the runtime directory.
+    case directoryTaken(String)
     /// Capabilities that are missing.
     case missingCapabilities([String])
 
@@ -24,7 +30,8 @@ public enum RunFailure: Error, Hashable, Sendable, CustomStringConvertible {
         case .noSuchInterface: 66
         case .kernelLacks: 69
         case .system: 71
-        case .alreadyRunning: 75
+        case .runtimeDirectory: 73
+        case .alreadyRunning, .nameTaken, .directoryTaken: 75
         case .missingCapabilities, .forbidden: 77
         case .configuration: 78
         }
@@ -39,9 +46,15 @@ public enum RunFailure: Error, Hashable, Sendable, CustomStringConvertible {
                 + (present.isEmpty ? "there is none at all" : "there are: \(present.joined(separator: ", "))")
         case .kernelLacks(let what, let remedy): "this kernel has no \(what); \(remedy)"
         case .forbidden(let what, let remedy): "the process may not use \(what); \(remedy)"
+        case .runtimeDirectory(let error):
+            "the control socket cannot be made: \(error); name a directory that can be written to with --runtime-dir"
         case .system(let error): "\(error); this is unexpected, please report it"
         case .alreadyRunning(let pid):
             "a clat-agent (process \(pid)) already serves this network namespace; stop it first, or ask it: clat-agent status"
+        case .nameTaken(let pid, let user):
+            "process \(pid) of user \(user) holds this network namespace's name @clat-agent; if it is a clat-agent, stop it first or ask it: clat-agent status; if not, end it: kill \(pid)"
+        case .directoryTaken(let directory):
+            "another agent, of another network namespace, uses \(directory); give this one a directory of its own: --runtime-dir DIRECTORY"
         case .missingCapabilities(let names):
             "the process lacks \(names.joined(separator: ", ")); run it as root or let systemd grant them (AmbientCapabilities=)"
         }

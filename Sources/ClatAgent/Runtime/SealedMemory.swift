@@ -11,12 +11,7 @@ enum SealedMemory {
                 memfd_create("clat-agent", CUnsignedInt(MFD_CLOEXEC | MFD_ALLOW_SEALING))
             })
         let fd = memory.rawValue
-        var rest = octets[...]
-        while !rest.isEmpty {
-            let part = rest
-            rest = rest.dropFirst(
-                try retrying("write to a memfd") { part.withUnsafeBytes { write(fd, $0.baseAddress, $0.count) } })
-        }
+        try writeAll(octets, to: fd, "write to a memfd")
         try retrying("seal a memfd") {
             fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
         }

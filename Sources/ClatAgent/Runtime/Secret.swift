@@ -17,30 +17,19 @@ enum Secret {
     }
 
     private static func read(_ directory: String) throws(SystemError) -> [UInt8]? {
-        let file: OwnedDescriptor
         do throws(SystemError) {
-            file = try OwnedDescriptor(opening: "\(directory)/secret", O_RDONLY)
+            let secret = try readFile("\(directory)/secret", limit: size)
+            return secret.count == size ? secret : nil
         } catch {
             if error.code == ENOENT { return nil }
             throw error
         }
-        var bytes = [UInt8](repeating: 0, count: size)
-        let fd = file.rawValue
-        let count = try retrying("read \(directory)/secret") { Glibc.read(fd, &bytes, size) }
-        return count == size ? bytes : nil
     }
 
     private static func make(_ directory: String) throws(SystemError) -> [UInt8] {
         if mkdir(directory, 0o700) != 0, errno != EEXIST { throw .last("create \(directory)") }
         let secret = fresh()
-        let temporary = "\(directory)/secret.new"
-        do {
-            let file = try OwnedDescriptor(opening: temporary, O_WRONLY | O_CREAT | O_TRUNC, mode: 0o600)
-            let fd = file.rawValue
-            try retrying("write \(temporary)") { write(fd, secret, size) }
-            try retrying("fsync \(temporary)") { fsync(fd) }
-        }
-        try retrying("rename \(temporary)") { rename(temporary, "\(directory)/secret") }
+        try replaceFile("\(directory)/secret", with: secret, mode: 0o600)
         return secret
     }
 

@@ -48,13 +48,10 @@ struct ServiceManager {
     private func send(_ text: String, with passenger: CInt? = nil, patiently: Bool = false) -> Bool {
         guard let path,
             let address = try? path.hasPrefix("@")
-                ? UnixAddress(abstract: String(path.dropFirst())) : UnixAddress(path: path)
+                ? UnixAddress(abstract: String(path.dropFirst())) : UnixAddress(path: path),
+            let socket = try? OwnedDescriptor(socket: AF_UNIX, .datagram, blocking: true, named: "a socket"),
+            (try? address.connect(socket.rawValue)) != nil
         else { return false }
-        let kind = CInt(SOCK_DGRAM.rawValue | SOCK_CLOEXEC.rawValue)
-        let descriptor = socket(AF_UNIX, kind, 0)
-        guard descriptor >= 0 else { return false }
-        let socket = OwnedDescriptor(adopting: descriptor)
-        guard (try? address.connect(socket.rawValue)) != nil else { return false }
         let octets = Array(text.utf8)
         func attempt() -> Bool {
             if let passenger { return DescriptorPassing.send(octets, with: passenger, to: socket.rawValue) }

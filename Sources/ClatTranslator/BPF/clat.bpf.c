@@ -86,7 +86,7 @@ int from_host(struct __sk_buff *skb)
 
 	if (!c || !n)
 		return TC_ACT_SHOT;
-	if (skb->protocol != bpf_htons(ETH_P_IP)) {
+	if (skb->protocol != bpf_htons(ETH_P_IP) || skb->vlan_present) {
 		n->ignored++;
 		return TC_ACT_SHOT;
 	}
@@ -208,7 +208,7 @@ int from_uplink(struct __sk_buff *skb)
 		return TC_ACT_OK;
 	/* a tag of priority alone (VLAN 0) must not come out at the TUN in front of the packet */
 	if (skb->vlan_present && bpf_skb_vlan_pop(skb))
-		return TC_ACT_SHOT;
+		return fail(n);
 	if (pair && c->flags & CLAT_KERNEL_PATH) {
 		int verdict = translate_inbound(skb, c, n, pair, &ip);
 
@@ -228,19 +228,21 @@ int from_tun(struct __sk_buff *skb)
 	struct clat_counts *n = counters();
 	struct ethhdr link = {};
 
-	/* both ways of redirecting expect a link-layer header; the neighbour table fills it in towards the uplink */
-	if (!c || !n || bpf_skb_change_head(skb, ETH_HLEN, 0))
+	if (!c || !n)
 		return TC_ACT_SHOT;
+	/* both ways of redirecting expect a link-layer header; the neighbour table fills it in towards the uplink */
+	if (bpf_skb_change_head(skb, ETH_HLEN, 0))
+		return fail(n);
 	link.h_proto = skb->protocol;
 	if (skb->protocol == bpf_htons(ETH_P_IP)) {
 		__builtin_memcpy(&link, c->host_link, sizeof(c->host_link));
 		if (bpf_skb_store_bytes(skb, 0, &link, sizeof(link), 0))
-			return TC_ACT_SHOT;
+			return fail(n);
 		n->from_translator[CLAT_INBOUND]++;
 		return bpf_redirect(c->host, 0);
 	}
 	if (bpf_skb_store_bytes(skb, 0, &link, sizeof(link), 0))
-		return TC_ACT_SHOT;
+		return fail(n);
 	n->from_translator[CLAT_OUTBOUND]++;
 	return bpf_redirect_neigh(c->uplink, NULL, 0, 0);
 }

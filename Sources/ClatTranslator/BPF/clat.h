@@ -51,13 +51,26 @@ struct clat_config {
 enum clat_direction { CLAT_OUTBOUND, CLAT_INBOUND, CLAT_DIRECTIONS };
 enum clat_protocol { CLAT_TCP, CLAT_UDP, CLAT_ICMP, CLAT_PROTOCOLS };
 
+/* Why the kernel path leaves a packet to the translator. */
+enum clat_reason {
+	CLAT_HEADER,    /* options, or a length or checksum that is wrong */
+	CLAT_FRAGMENT,
+	CLAT_HOP_LIMIT, /* it would not survive, and the sender is to be told */
+	CLAT_ADDRESS,
+	CLAT_PROTOCOL,  /* neither TCP nor UDP with a checksum nor echo, or behind extension headers */
+	CLAT_SIZE,      /* larger than the MTU on the other side */
+	CLAT_MEMORY,    /* the kernel had no room for the other header */
+	CLAT_REASONS
+};
+
 /* Counted by each processor for itself, so that none waits for another. */
 struct clat_counts {
 	__u64 packets[CLAT_DIRECTIONS][CLAT_PROTOCOLS]; /* translated here; a super-packet is one */
 	__u64 octets[CLAT_DIRECTIONS];          /* of these, with their new IP headers */
+	__u64 passed[CLAT_DIRECTIONS][CLAT_REASONS]; /* not translated here; without CLAT_KERNEL_PATH none */
 	__u64 to_translator[CLAT_DIRECTIONS];   /* packets handed to the TUN */
 	__u64 from_translator[CLAT_DIRECTIONS]; /* packets the TUN handed back */
 	__u64 to_stack;                         /* packets for the CLAT address left to the kernel */
-	__u64 ignored;                          /* what the host sent that is not IPv4 */
-	__u64 failed;                           /* lost halfway for want of memory */
+	__u64 ignored;                          /* what the host sent that is not untagged IPv4 */
+	__u64 failed;                           /* lost halfway, for want of memory or because they are too large */
 };

@@ -3,9 +3,9 @@
  * The kernel path: plain TCP, UDP with a checksum, and echo, translated as the translator would (RFC 7915), super-packets
  * included. Whatever is not plain is left as it came, and goes to the translator: TC_ACT_UNSPEC says so.
  *
- * Checksums change by the difference of the pseudo-headers, which is right for a finished checksum as well as for one
- * the device is to finish. The kernel's own sum over the packet (CHECKSUM_COMPLETE) stays right as well: each store
- * either recomputes it or is made up for by the checksum beside it.
+ * Checksums change by the difference of the pseudo-headers, those too that the device is to finish. The kernel's own sum
+ * over the packet (CHECKSUM_COMPLETE) stays right as well: each store either recomputes it or is made up for by the
+ * checksum beside it.
  */
 #pragma once
 #include <linux/bpf.h>
@@ -40,6 +40,7 @@ struct transport {
 	__u32 checksum; /* its offset in the header */
 	__u64 flags;    /* of bpf_l4_csum_replace */
 	enum clat_protocol counted_as;
+	__u16 udp_checksum; /* as it came; 0 of other protocols */
 	__be16 old_type, new_type; /* ICMP type and code */
 	__u8 protocol;             /* of the result */
 };
@@ -55,13 +56,19 @@ static __always_inline __u64 words(const struct in6_addr *a)
 	return (__u64)a->s6_addr32[0] + a->s6_addr32[1] + a->s6_addr32[2] + a->s6_addr32[3];
 }
 
+static __always_inline __u16 fold16(__u64 sum)
+{
+	__u32 half = fold(sum);
+
+	half = (half & 0xffff) + (half >> 16);
+	return (half & 0xffff) + (half >> 16);
+}
+
 static __always_inline __u16 header_checksum(const struct iphdr *ip)
 {
 	const __u32 *word = (const void *)ip;
-	__u32 sum = fold((__u64)word[0] + word[1] + word[2] + word[3] + word[4]);
 
-	sum = (sum & 0xffff) + (sum >> 16);
-	return ~((sum & 0xffff) + (sum >> 16));
+	return ~fold16((__u64)word[0] + word[1] + word[2] + word[3] + word[4]);
 }
 
 /* Reads a plain transport header; false where it is not plain. `length` is that of the IP payload. */
@@ -89,6 +96,7 @@ static __always_inline bool read_transport(struct __sk_buff *skb, __u32 offset, 
 		t->checksum = offsetof(struct udphdr, check);
 		t->flags |= BPF_F_MARK_MANGLED_0;
 		t->counted_as = CLAT_UDP;
+		t->udp_checksum = udp.check;
 		return udp.check && bpf_ntohs(udp.len) == length;
 	}
 	case IPPROTO_ICMP:
@@ -123,10 +131,23 @@ static __always_inline __u32 wire_length(struct __sk_buff *skb, __u32 ip_header,
 	return ip_header + (skb->gso_size ? skb->gso_size + t->header : length);
 }
 
-/* Moves the checksum from one pseudo-header to the other, and the ICMP type with it. */
-static __always_inline bool rewrite_transport(struct __sk_buff *skb, __u32 offset, __u32 difference,
+/*
+ * Moves the checksum from one pseudo-header to the other, and the ICMP type with it. `pseudo` is the sum of the old one.
+ *
+ * A checksum that a device is to finish holds that sum so far. bpf_l4_csum_replace takes every one for such as long as
+ * there is something to finish in the packet: in a tunnel that is the inner packet's, while the UDP checksum around it is
+ * finished already (the kernel's local checksum offload).
+ */
+static __always_inline bool rewrite_transport(struct __sk_buff *skb, __u32 offset, __u32 pseudo, __u32 difference,
 					      const struct transport *t)
 {
+	if (t->udp_checksum && t->udp_checksum != fold16(pseudo)) {
+		/* 0 would mean that there is none (RFC 768) */
+		__u16 sum = ~fold16((__u64)(__u16)~t->udp_checksum + difference);
+		__u16 checksum = sum ?: 0xffff;
+
+		return !bpf_skb_store_bytes(skb, offset + t->checksum, &checksum, sizeof(checksum), BPF_F_RECOMPUTE_CSUM);
+	}
 	if (bpf_l4_csum_replace(skb, offset + t->checksum, 0, difference, t->flags))
 		return false;
 	return t->counted_as != CLAT_ICMP ||
@@ -144,6 +165,20 @@ static __always_inline void count(struct clat_counts *n, enum clat_direction d, 
 	n->octets[d] += length;
 }
 
+/* The packet is lost. */
+static __always_inline int fail(struct clat_counts *n)
+{
+	n->failed++;
+	return TC_ACT_SHOT;
+}
+
+/* The packet is as it came. */
+static __always_inline int pass(struct clat_counts *n, enum clat_direction d, enum clat_reason why)
+{
+	n->passed[d][why]++;
+	return TC_ACT_UNSPEC;
+}
+
 /* Whether an IPv4 address may be on the far side; the translator knows the reasons for the rest. */
 static __always_inline bool is_remote(const struct clat_mapping *m, __u32 a)
 {
@@ -159,28 +194,30 @@ static __always_inline int translate_outbound(struct __sk_buff *skb, const struc
 	__be16 type = bpf_htons(ETH_P_IPV6);
 	struct ipv6hdr to = {};
 	struct transport t;
-	__u32 length, wire;
+	__u32 length, wire, pseudo;
 	struct iphdr ip;
 	__u64 sum;
 
-	if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)) || *(__u8 *)&ip != IP_VERSION_AND_LENGTH)
-		return TC_ACT_UNSPEC;
-	if (bpf_ntohs(ip.tot_len) != skb->len - ETH_HLEN || ip.frag_off & bpf_htons(IP_MF_AND_OFFSET) ||
-	    ip.ttl <= c->hop_decrement || header_checksum(&ip))
-		return TC_ACT_UNSPEC;
+	if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)) || *(__u8 *)&ip != IP_VERSION_AND_LENGTH ||
+	    bpf_ntohs(ip.tot_len) != skb->len - ETH_HLEN || header_checksum(&ip))
+		return pass(n, CLAT_OUTBOUND, CLAT_HEADER);
+	if (ip.frag_off & bpf_htons(IP_MF_AND_OFFSET))
+		return pass(n, CLAT_OUTBOUND, CLAT_FRAGMENT);
+	if (ip.ttl <= c->hop_decrement)
+		return pass(n, CLAT_OUTBOUND, CLAT_HOP_LIMIT);
 	for (__u32 i = 0; i < CLAT_MAPPINGS; i++)
 		if (!m && i < c->mappings_count && c->mappings[i].ipv4 == bpf_ntohl(ip.saddr))
 			m = &c->mappings[i];
 	if (!m || !is_remote(m, bpf_ntohl(ip.daddr)))
-		return TC_ACT_UNSPEC;
+		return pass(n, CLAT_OUTBOUND, CLAT_ADDRESS);
 	length = skb->len - ETH_HLEN - sizeof(ip);
 	if (ip.protocol == IPPROTO_ICMPV6 || !read_transport(skb, ETH_HLEN + sizeof(ip), length, ip.protocol, &t))
-		return TC_ACT_UNSPEC;
+		return pass(n, CLAT_OUTBOUND, CLAT_PROTOCOL);
 	wire = wire_length(skb, sizeof(to), length, &t);
 	if (wire > (skb->gso_size || ip.frag_off & bpf_htons(IP_DF) ? c->ipv6_mtu : c->lowest_ipv6_mtu))
-		return TC_ACT_UNSPEC;
+		return pass(n, CLAT_OUTBOUND, CLAT_SIZE);
 	if (bpf_skb_change_proto(skb, type, 0))
-		return TC_ACT_UNSPEC;
+		return pass(n, CLAT_OUTBOUND, CLAT_MEMORY);
 
 	/* from here on there is no way back */
 	to.version = 6;
@@ -196,12 +233,11 @@ static __always_inline int translate_outbound(struct __sk_buff *skb, const struc
 		sum += bpf_htonl(length) + (__u64)bpf_htonl(IPPROTO_ICMPV6);
 	else
 		sum += (__u64)(__u32)~ip.saddr + (__u32)~ip.daddr;
-	if (!rewrite_transport(skb, ETH_HLEN + sizeof(to), fold(sum), &t) ||
+	pseudo = fold((__u64)ip.saddr + ip.daddr + bpf_htonl(length) + bpf_htonl(IPPROTO_UDP));
+	if (!rewrite_transport(skb, ETH_HLEN + sizeof(to), pseudo, fold(sum), &t) ||
 	    bpf_skb_store_bytes(skb, ETH_HLEN, &to, sizeof(to), BPF_F_RECOMPUTE_CSUM) ||
-	    bpf_skb_store_bytes(skb, offsetof(struct ethhdr, h_proto), &type, sizeof(type), 0)) {
-		n->failed++;
-		return TC_ACT_SHOT;
-	}
+	    bpf_skb_store_bytes(skb, offsetof(struct ethhdr, h_proto), &type, sizeof(type), 0))
+		return fail(n);
 	count(n, CLAT_OUTBOUND, &t, sizeof(to) + length);
 	return bpf_redirect_neigh(c->uplink, NULL, 0, 0);
 }
@@ -215,18 +251,24 @@ static __always_inline int translate_inbound(struct __sk_buff *skb, const struct
 	struct ethhdr link;
 	struct iphdr to = {};
 	struct transport t;
-	__u32 wire;
+	__u32 wire, pseudo;
 	__u64 sum;
 
-	if (ip->version != 6 || length != skb->len - ETH_HLEN - sizeof(*ip) || ip->hop_limit <= c->hop_decrement ||
-	    !is_remote(m, remote) || ip->nexthdr == IPPROTO_ICMP ||
-	    !read_transport(skb, ETH_HLEN + sizeof(*ip), length, ip->nexthdr, &t))
-		return TC_ACT_UNSPEC;
+	if (ip->version != 6 || length != skb->len - ETH_HLEN - sizeof(*ip))
+		return pass(n, CLAT_INBOUND, CLAT_HEADER);
+	if (ip->nexthdr == IPPROTO_FRAGMENT)
+		return pass(n, CLAT_INBOUND, CLAT_FRAGMENT);
+	if (ip->hop_limit <= c->hop_decrement)
+		return pass(n, CLAT_INBOUND, CLAT_HOP_LIMIT);
+	if (!is_remote(m, remote))
+		return pass(n, CLAT_INBOUND, CLAT_ADDRESS);
+	if (ip->nexthdr == IPPROTO_ICMP || !read_transport(skb, ETH_HLEN + sizeof(*ip), length, ip->nexthdr, &t))
+		return pass(n, CLAT_INBOUND, CLAT_PROTOCOL);
 	wire = wire_length(skb, sizeof(to), length, &t);
 	if (wire > c->ipv4_mtu || sizeof(to) + length > 0xffff)
-		return TC_ACT_UNSPEC;
+		return pass(n, CLAT_INBOUND, CLAT_SIZE);
 	if (bpf_skb_change_proto(skb, type, 0))
-		return TC_ACT_UNSPEC;
+		return pass(n, CLAT_INBOUND, CLAT_MEMORY);
 
 	/* from here on there is no way back */
 	to.version = 4;
@@ -247,14 +289,13 @@ static __always_inline int translate_inbound(struct __sk_buff *skb, const struct
 		sum = ~fold(sum + bpf_htonl(length) + bpf_htonl(IPPROTO_ICMPV6));
 	else
 		sum = (__u64)~fold(sum) + to.saddr + to.daddr;
+	pseudo = fold(words(&ip->saddr) + words(&ip->daddr) + bpf_htonl(length) + bpf_htonl(IPPROTO_UDP));
 	__builtin_memcpy(&link, c->host_link, sizeof(c->host_link));
 	link.h_proto = type;
-	if (!rewrite_transport(skb, ETH_HLEN + sizeof(to), fold(sum), &t) ||
+	if (!rewrite_transport(skb, ETH_HLEN + sizeof(to), pseudo, fold(sum), &t) ||
 	    bpf_skb_store_bytes(skb, ETH_HLEN, &to, sizeof(to), BPF_F_RECOMPUTE_CSUM) ||
-	    bpf_skb_store_bytes(skb, 0, &link, sizeof(link), 0)) {
-		n->failed++;
-		return TC_ACT_SHOT;
-	}
+	    bpf_skb_store_bytes(skb, 0, &link, sizeof(link), 0))
+		return fail(n);
 	count(n, CLAT_INBOUND, &t, sizeof(to) + length);
 	return bpf_redirect(c->host, 0);
 }

@@ -1,5 +1,4 @@
 import CLinux
-public import ClatBase
 import Glibc
 
 /// Waits for descriptors and for one deadline, and calls back. One thread, no locks: asleep unless something happens.

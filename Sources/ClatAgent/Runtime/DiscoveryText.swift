@@ -28,11 +28,14 @@ extension Choice {
         guard let new else {
             return "no PREF64 any more: \(old.map { "\($0.source.text) tells \($0.prefix) no longer" } ?? "")"
         }
-        let told = "PREF64 \(new.prefix) from \(new.source.text)"
+        // RFC 6052 section 2.2; a /96 works all the same.
+        let octet = new.prefix.prefix.address.low >> 56 == 0 ? "" : " (whose bits 64 to 71 should be zero)"
+        let told = "PREF64 \(new.prefix)\(octet) from \(new.source.text)"
         guard let old else { return told }
         let why =
             switch cause {
             case .gone: "as \(old.source.text) tells \(old.prefix) no longer"
+            case .unrouted: "as \(old.source.text) is no default router"
             case .dead: "as nothing comes back through \(old.prefix)"
             case .better: "which goes before \(old.source.text)"
             }
@@ -78,8 +81,17 @@ extension PREF64Table {
         let peers = others.filter { $0.source.rank == chosen.source.rank }
         if others.isEmpty { return "as nothing else is told" }
         if peers.isEmpty { return "which goes before \(others.map(\.source.text).joined(separator: " and "))" }
+        if isRouted(chosen), peers.contains(where: { !isRouted($0) }) { return "which is a default router" }
         if peers.contains(where: { $0.preference < chosen.preference }) { return "which has the highest preference" }
         return "which was heard first"
+    }
+}
+
+extension UplinkMachine {
+    /// Why it is as it is, as a sentence without its end.
+    var sentence: String {
+        guard case .running(let prefix) = reason, path.isDead else { return reason.sentence }
+        return "IPv4 is set up through the NAT64 at \(prefix), but does not work; find out why with: clat-agent doctor"
     }
 }
 

@@ -3,7 +3,10 @@ import ClatTranslator
 
 extension InterfaceStatus {
     /// What there is to tell of an uplink; nil once it has gone.
-    init?(_ machine: UplinkMachine, _ instance: Instance?, _ configuration: Configuration, now: BootInstant) {
+    init?(
+        _ machine: UplinkMachine, device: String?, _ instance: Instance?, _ configuration: Configuration,
+        now: BootInstant
+    ) {
         guard let uplink = machine.uplink else { return nil }
         func seconds(until instant: BootInstant) -> Int { Int((instant - now) / .seconds(1)) }
         let mapping = machine.standing.translator?.mappings.first
@@ -11,15 +14,17 @@ extension InterfaceStatus {
         let refresh: BootInstant? =
             switch entry?.source {
             case .router: machine.knowledge.nextRefresh
-            case .resolver: machine.knowledge.dns.nextDeadline
+            case .resolver(let address):
+                machine.knowledge.dns.resolvers.first { $0.address == address && machine.knowledge.dns.isWanted }?.due
             case .configuration, nil: nil
             }
         let address = mapping?.ipv6 ?? machine.standing.addresses.keys.min()
         let problems = machine.refused.map { ($0.key.rawValue, $0.value) }
         self.init(
             interface: uplink.name, state: machine.reason.state,
-            reason: ReasonStatus(code: machine.reason.code, sentence: machine.reason.sentence),
+            reason: ReasonStatus(code: machine.reason.code, sentence: machine.sentence),
             sinceSeconds: -seconds(until: machine.since), ipv6OnlyCapable: machine.isIPv6OnlyCapable,
+            linkKind: uplink.kind.isEmpty ? nil : uplink.kind,
             pref64: (mapping?.pref64 ?? entry?.prefix)?.description,
             pref64Source: entry?.source.word, pref64Router: entry?.router?.description,
             pref64Resolver: entry?.resolver?.description,
@@ -28,7 +33,7 @@ extension InterfaceStatus {
             ipv4Address: (machine.standing.route?.source ?? machine.standing.ipv4s.min())?.description,
             ipv6Address: address?.description,
             ipv6AddressState: address.flatMap { machine.standing.addresses[$0]?.rawValue },
-            device: machine.standing.hostLink.map { _ in uplink.hostLinkName }, mtu: machine.standing.route?.mtu,
+            device: device, mtu: machine.standing.route?.mtu,
             metric: machine.standing.route?.metric, uplinkKind: machine.standing.uplinkLink,
             uplinkNote: instance?.uplinkNote, datapath: instance?.datapath, path: machine.path.sentence,
             checkAddress: configuration.policy(for: uplink.name).checkAddress?.description,

@@ -39,13 +39,14 @@ public final class DNSClient {
     }
 
     deinit {
-        for query in queries { query.end() }
+        // They use the library.
+        queries.removeAll()
         ares_library_cleanup()
     }
 
     /// Asks through an interface. An earlier question to that resolver through that interface gets no answer any more.
     public func ask(_ question: DNSQuestion, uplink: Int) {
-        drop { $0.uplink == uplink && $0.question.server == question.server }
+        queries.removeAll { $0.uplink == uplink && $0.question.server == question.server }
         let query = Query(question, uplink: uplink, epoll: epoll.rawValue)
         queries.append(query)
         query.start()
@@ -65,14 +66,9 @@ public final class DNSClient {
         let answers = queries.compactMap { query in
             query.outcome.map { Answer(question: query.question, uplink: query.uplink, outcome: $0) }
         }
-        drop { $0.outcome != nil }
+        queries.removeAll { $0.outcome != nil }
         arm()
         return answers
-    }
-
-    private func drop(where isOver: (Query) -> Bool) {
-        for query in queries where isOver(query) { query.end() }
-        queries.removeAll(where: isOver)
     }
 
     /// Wakes up when the next query wants to send again or give up; at once where one is over already.
@@ -86,7 +82,7 @@ public final class DNSClient {
     }
 }
 
-/// One question under way: a c-ares channel of its own with one server. To be ended, before it is let go.
+/// One question under way: a c-ares channel of its own with one server.
 private final class Query {
     let question: DNSQuestion
     let uplink: Int
@@ -130,7 +126,10 @@ private final class Query {
         guard status == ARES_SUCCESS else { return give(status) }
         ares_set_socket_configure_callback(
             channel, { socket, _, context in Query.from(context)?.bind(socket) ?? -1 }, me)
-        status = ares_set_servers_ports_csv(channel, "[\(question.server)]:53")
+        let server = "[\(question.server)]:53"
+        // From c-ares 1.24 on a link-local server without a zone is left out without a word; before, none could be named.
+        status = ares_set_servers_ports_csv(channel, server + (question.server.isLinkLocal ? "%\(uplink)" : ""))
+        if status == ARES_EBADSTR { status = ares_set_servers_ports_csv(channel, server) }
         guard status == ARES_SUCCESS else { return give(status) }
         ares_query(
             channel, "ipv4only.arpa", CInt(ns_c_in.rawValue), CInt(ns_t_aaaa.rawValue),
@@ -144,7 +143,7 @@ private final class Query {
         context.map { Unmanaged<Query>.fromOpaque($0).takeUnretainedValue() }
     }
 
-    /// Whatever the routing table says, the question leaves by the uplink; a link-local server needs no zone then.
+    /// Whatever the routing table says, the question leaves by the uplink.
     private func bind(_ socket: CInt) -> CInt {
         var index = CInt(truncatingIfNeeded: uplink)
         return setsockopt(socket, SOL_SOCKET, SO_BINDTOIFINDEX, &index, socklen_t(MemoryLayout<CInt>.size))
@@ -194,15 +193,14 @@ private final class Query {
             switch status {
             case ARES_ETIMEOUT: .noAnswer
             case ARES_ECONNREFUSED: .unreachable
+            // From c-ares 1.28 on it parses answers itself, and keeps what it cannot.
+            case ARES_EBADRESP: .malformed(.unreadable)
             default: .client(String(cString: ares_strerror(status)))
             }
         outcome = .failed(failure)
     }
 
-    func end() {
-        guard let channel else { return }
-        outcome = outcome ?? .failed(.noAnswer)
-        self.channel = nil
-        ares_destroy(channel)
+    deinit {
+        if let channel { ares_destroy(channel) }
     }
 }

@@ -53,7 +53,7 @@ struct Echo: ~Copyable {
         var target = sockaddr_in()
         target.sin_family = sa_family_t(AF_INET)
         target.sin_addr.s_addr = address.rawValue.bigEndian
-        let request = message(type: 8, size: size - 20)
+        let request = message(type: UInt8(ICMP_ECHO), size: size - 20)
         let fd = socket.rawValue
         let sent = withUnsafePointer(to: &target) {
             sendto(
@@ -65,7 +65,7 @@ struct Echo: ~Copyable {
 
     /// Sends one to an IPv6 address of a link, and waits.
     mutating func ask(_ address: IPv6Address, on index: UInt32, timeout: Duration = .seconds(1)) -> Outcome {
-        let request = message(type: 128, size: 64)
+        let request = message(type: UInt8(ICMP6_ECHO_REQUEST), size: 64)
         do throws(SystemError) {
             try socket.send(request, to: address, scope: index, "send to \(address)")
         } catch { return .unsent(error) }
@@ -116,14 +116,16 @@ struct Echo: ~Copyable {
     /// else. IPv4 comes with its header.
     static func outcome(of packet: ArraySlice<UInt8>, isIPv6: Bool, about mine: [UInt8]) -> Outcome? {
         func isMine(_ message: ArraySlice<UInt8>) -> Bool { message.dropFirst(4).starts(with: mine) }
-        guard !isIPv6 else { return packet.first == 129 && isMine(packet) ? .reply(milliseconds: 0) : nil }
+        guard !isIPv6 else {
+            return packet.first == UInt8(ICMP6_ECHO_REPLY) && isMine(packet) ? .reply(milliseconds: 0) : nil
+        }
         guard let first = packet.first, packet.count >= 28 else { return nil }
         let message = packet.dropFirst(Int(first & 15) * 4)
         guard let type = message.first, message.count >= 8 else { return nil }
         let head = Array(message.prefix(8))
         switch type {
-        case 0: return isMine(message) ? .reply(milliseconds: 0) : nil
-        case 3, 11:
+        case UInt8(ICMP_ECHOREPLY): return isMine(message) ? .reply(milliseconds: 0) : nil
+        case UInt8(ICMP_DEST_UNREACH), UInt8(ICMP_TIME_EXCEEDED):
             let inner = message.dropFirst(8)
             guard let first = inner.first, isMine(inner.dropFirst(Int(first & 15) * 4)) else { return nil }
             let source = packet.dropFirst(12).prefix(4).map(String.init).joined(separator: ".")

@@ -2,12 +2,12 @@ import CLinux
 import Glibc
 
 /// Descriptors that travel over a Unix socket (unix(7), SCM_RIGHTS).
-enum DescriptorPassing {
+public enum DescriptorPassing {
     /// Room for one descriptor with its header, aligned.
     private typealias Control = [4 of UInt64]
 
     /// Sends all of `octets`, and with them a copy of a descriptor; false where that cannot be done at once.
-    static func send(_ octets: [UInt8], with descriptor: CInt, to socket: CInt) -> Bool {
+    public static func send(_ octets: [UInt8], with descriptor: CInt, to socket: CInt) -> Bool {
         var octets = octets
         var control = Control(repeating: 0)
         let sent = message(&octets, &control) { header in
@@ -23,7 +23,7 @@ enum DescriptorPassing {
     }
 
     /// As recv(2); `descriptor` becomes one that came along, which is the caller's then.
-    static func receive(into buffer: inout [UInt8], descriptor: inout CInt, from socket: CInt) -> Int {
+    public static func receive(into buffer: inout [UInt8], descriptor: inout CInt, from socket: CInt) -> Int {
         var control = Control(repeating: 0)
         return message(&buffer, &control) { header in
             let count = recvmsg(socket, &header, CInt(MSG_CMSG_CLOEXEC))

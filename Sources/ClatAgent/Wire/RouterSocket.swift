@@ -17,7 +17,7 @@ public struct RouterSocket: ~Copyable {
     }
 
     /// ICMPv6 type of a Router Solicitation (RFC 4861 section 4.1).
-    private static let solicitation: UInt8 = 133
+    private static let solicitation = UInt8(ND_ROUTER_SOLICIT)
 
     /// To be polled for reading.
     public var descriptor: CInt { socket.rawValue }

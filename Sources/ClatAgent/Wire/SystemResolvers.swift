@@ -9,20 +9,20 @@ public enum SystemResolvers {
     }
 
     /// What systemd-networkd or systemd-resolved holds for the interface; else what /etc/resolv.conf holds, which may be of
-    /// any interface.
-    public static func find(_ index: Int) -> (servers: [IPv6Address], source: ResolverSource) {
+    /// any interface. `root` goes before each path.
+    public static func find(_ index: Int, root: String = "") -> (servers: [IPv6Address], source: ResolverSource) {
         for (path, key) in files(index) {
-            let servers = parse(assignments: readText(path), key: key)
+            let servers = parse(assignments: readText(root + path), key: key)
             if !servers.isEmpty { return (servers, .systemd) }
         }
-        return (parse(resolvConf: readText("/etc/resolv.conf")), .resolvConf)
+        return (parse(resolvConf: readText(root + "/etc/resolv.conf")), .resolvConf)
     }
 
     /// The line `KEY=SERVER SERVER ...`, a server being `ADDRESS`, with `%IFACE` and `#NAME` after it where it has them.
     /// IPv4 addresses, and those with a port of their own, are left out.
     static func parse(assignments text: String, key: String) -> [IPv6Address] {
         text.split(whereSeparator: \.isNewline).filter { $0.hasPrefix(key + "=") }.flatMap { line in
-            line.dropFirst(key.utf8.count + 1).split(separator: " ").compactMap { address(String($0)) }
+            line.dropFirst(key.utf8.count + 1).split(separator: " ").compactMap { IPv6Address(resolver: $0) }
         }
     }
 
@@ -31,13 +31,7 @@ public enum SystemResolvers {
         text.split(whereSeparator: \.isNewline).compactMap { line in
             let words = line.split { $0 == " " || $0 == "\t" }
             guard words.count >= 2, words[0] == "nameserver" else { return nil }
-            return address(String(words[1]))
+            return IPv6Address(resolver: words[1])
         }
-    }
-
-    /// The IPv6 address in `ADDRESS`, `ADDRESS%IFACE` or `ADDRESS#NAME`.
-    static func address(_ word: String) -> IPv6Address? {
-        let address = IPv6Address(String(word.prefix { $0 != "%" && $0 != "#" }))
-        return address?.isLoopback == true ? nil : address
     }
 }
