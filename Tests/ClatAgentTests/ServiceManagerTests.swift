@@ -58,7 +58,8 @@ struct ServiceManagerTests {
             }
         }
         var handover = try Handover(decoding: Array(HandoverTests.golden.utf8))
-        let descriptors = Instance.Descriptors(namespace: 0, tun: 1, links: [2, 0, 1], uplinkGuard: 2)
+        let descriptors = Instance.Descriptors(
+            namespace: 0, tun: 1, links: [2, 0, 1], uplinkGuard: 2, relay: [1, 2, 0])
         var store = DescriptorStore(manager, holding: ["tun-9", "state-4"])
         func keep(_ isLast: Bool = false, at milliseconds: Int64) -> BootInstant? {
             store.keep(
@@ -67,7 +68,8 @@ struct ServiceManagerTests {
         #expect(keep(at: 0) == nil)
         #expect(
             heard() == [
-                "+netns-7", "+tun-7", "+tcx-uplink-7", "+tcx-tun-7", "+tcx-host-7", "+guard-7", "+state-5", "-state-4",
+                "+netns-7", "+tun-7", "+tcx-uplink-7", "+tcx-tun-7", "+tcx-host-7", "+relay-tap-7",
+                "+relay-in-7", "+relay-out-7", "+guard-7", "+state-5", "-state-4",
                 "-tun-9",
             ])
         #expect(keep(at: 1) == nil)
@@ -81,7 +83,12 @@ struct ServiceManagerTests {
         #expect(keep(at: 4) == nil)
         #expect(heard() == ["+state-7", "-state-6"])
         store.drop(uplink: 7)
-        #expect(heard() == ["-guard-7", "-netns-7", "-tcx-host-7", "-tcx-tun-7", "-tcx-uplink-7", "-tun-7"])
+        #expect(
+            heard() == [
+                "-guard-7", "-netns-7", "-relay-in-7", "-relay-out-7", "-relay-tap-7", "-tcx-host-7", "-tcx-tun-7",
+                "-tcx-uplink-7",
+                "-tun-7",
+            ])
         handover.entries = []
         #expect(keep(at: 5) == nil)
         #expect(heard() == ["-state-7"])
