@@ -28,7 +28,7 @@ enum HostMirror {
                     ? .addressGone(HostAddress(address))
                     : .address(HostAddress(address), isTentative: address.isUnusable)
             ]
-        case .route(let route, let removed):
+        case .route(let route, let removed, _):
             DefaultRoute.all(in: route).map { removed ? .routeGone($0) : .route($0) }
         case .neighbour, .overrun, .malformed: []
         }
