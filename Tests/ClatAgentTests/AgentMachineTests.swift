@@ -66,7 +66,6 @@ struct AgentMachineTests {
         arguments: [
             ("", Reason.noPREF64), (pref64, .noUsablePrefix),
             (prefix1.replacing("40c0", with: "4080") + pref64, .noUsablePrefix),
-            (prefix1.replacing("00000708", with: "00000000") + pref64, .noUsablePrefix),
             (prefix1 + pref64.replacing("07 08", with: "0000"), .noPREF64),
         ])
     func missing(options: String, reason: Reason) throws {

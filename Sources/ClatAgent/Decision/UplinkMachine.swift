@@ -120,7 +120,7 @@ public struct UplinkMachine: Hashable, Sendable {
         let fixed = world.policy.fixedIPv6
         guard
             let prefix = fixed.map({ address in knowledge.prefixes.first { $0.prefix.contains(address) }?.prefix })
-                ?? knowledge.prefix(for: entry, current: held, now: now)?.prefix
+                ?? knowledge.prefix(for: entry, through: routing.router, current: held, now: now)?.prefix
         else { return .failure(Off(.noUsablePrefix)) }
         if let fixed, world.host.has(fixed) { return .failure(Off(.duplicateAddress(tries: 1))) }
         if let retryAt, retryAt > now, let failure { return .failure(Off(failure)) }
