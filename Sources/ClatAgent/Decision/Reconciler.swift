@@ -66,6 +66,11 @@ public struct Standing: Hashable, Sendable, Codable {
     /// Nothing stands.
     public init() {}
 
+    /// The mapping by which IPv4 works now, if it does.
+    var working: Mapping? {
+        translator?.mappings.first { $0.ipv4 == route?.source && addresses[$0.ipv6]?.isUsable == true }
+    }
+
     /// Whether nothing stands.
     public var isNothing: Bool { self == Standing() }
 }
@@ -103,9 +108,8 @@ enum Reconciler {
         guard translator == target.translator else { return .updateTranslator(target.translator) }
         guard standing.ipv4s.contains(target.current.ipv4) else { return .addIPv4Address(target.current.ipv4) }
         if let route = target.route, standing.route != route { return .setIPv4Route(route, replacing: standing.route) }
-        if standing.addresses[address] == .preferred, !standing.announced.contains(address) {
-            return .announce(address)
-        }
+        let silent = target.addresses.subtracting(standing.announced)
+        if let address = silent.filter({ standing.addresses[$0] == .preferred }).min() { return .announce(address) }
         return standing.addresses.keys.filter { !target.addresses.contains($0) }.min().map { .removeAddress($0) }
     }
 

@@ -19,7 +19,7 @@ final class HostKernel {
         guards[uplink] = try UplinkGuard(uplink: uplink, name: name, inherited: inherited)
     }
 
-    /// The uplink has gone; it may live on elsewhere.
+    /// Ends that.
     func releaseGuard(of uplink: UInt32) {
         guards[uplink] = nil
     }
@@ -76,7 +76,7 @@ final class Instance {
 
         init(_ namespace: consuming NetworkNamespace) throws(NetlinkError) {
             netlink = try NetlinkSocket(in: namespace)
-            monitor = try NetlinkMonitor([.links, .addresses], in: namespace)
+            monitor = try NetlinkMonitor([.links, .addresses, .neighbours], in: namespace)
             self.namespace = namespace
         }
     }
@@ -100,34 +100,61 @@ final class Instance {
             try here().netlink.addAddress(
                 InterfaceAddress(.v6(address), prefixLength: 128, on: try uplinkIndex(), flags: flags))
         case .removeAddress(let address):
-            try here().netlink.removeAddress(InterfaceAddress(.v6(address), prefixLength: 128, on: try uplinkIndex()))
+            let (place, index) = (try here(), try uplinkIndex())
+            try remove { () throws(NetlinkError) in
+                try place.netlink.removeAddress(InterfaceAddress(.v6(address), prefixLength: 128, on: index))
+            }
         case .setRouting(let routing): try set(routing)
         case .announce(let address): try announce(address)
         case .startTranslator(let translator):
             try startTranslator(translator, configuration.datapath)
         case .updateTranslator(let translator): try packets?.update(translator)
-        case .addIPv4Address(let address): try host.netlink.addAddress(try ipv4(address))
-        case .removeIPv4Address(let address): try host.netlink.removeAddress(try ipv4(address))
+        case .addIPv4Address(let address): try host.netlink.replaceAddress(try ipv4(address))
+        case .removeIPv4Address(let address):
+            try remove { () throws(NetlinkError) in try host.netlink.removeAddress(try ipv4(address)) }
         case .setIPv4Route(let route, let replacing):
-            try host.netlink.replaceRoute(try ipv4(route))
-            if let replacing, replacing.metric != route.metric {
-                try host.netlink.removeRoute(try ipv4(replacing))
-            }
-        case .removeIPv4Route(let route): try host.netlink.removeRoute(try ipv4(route))
+            try add(route, besidesOurs: replacing?.metric == route.metric)
+            if let replacing { try remove(replacing) }
+        case .removeIPv4Route(let route): try remove(route)
         case .stopTranslator: stopTranslator()
         case .removeHostLink:
             let index = hostLink?.index
             (hostLink, hostLinkPeer) = (nil, nil)
-            if let index { try host.netlink.deleteLink(index) }
+            if let index { try remove { () throws(NetlinkError) in try host.netlink.deleteLink(index) } }
         case .removeUplinkLink:
             let index = uplinkLink?.index
             (uplinkLink, routing, uplinkNote) = (nil, nil, nil)
-            if let index { try here().netlink.deleteLink(index) }
+            let place = try here()
+            if let index { try remove { () throws(NetlinkError) in try place.netlink.deleteLink(index) } }
         case .closeNamespace:
             packets = nil
             place = nil
         }
         return .done
+    }
+
+    /// Takes something away; what somebody else has taken away already has gone as it should.
+    private func remove(_ body: () throws(NetlinkError) -> Void) throws(NetlinkError) {
+        do throws(NetlinkError) { try body() } catch {
+            guard [ESRCH, EADDRNOTAVAIL, ENODEV].contains(error.code) else { throw error }
+        }
+    }
+
+    /// Never by replacing: in IPv4 that takes away whatever is the first of that metric, also somebody else's. That it is there
+    /// already is no error: a late notice has told that it went.
+    private func add(_ route: IPv4Route, besidesOurs: Bool) throws(NetlinkError) {
+        let (new, index) = (try ipv4(route), try hostIndex())
+        do throws(NetlinkError) {
+            if besidesOurs { try host.netlink.appendRoute(new) } else { try host.netlink.addRoute(new) }
+        } catch {
+            guard error.code == EEXIST,
+                try host.netlink.routes(.ipv4).contains(where: { $0.outputIndex == index && IPv4Route($0) == route })
+            else { throw error }
+        }
+    }
+
+    private func remove(_ route: IPv4Route) throws(NetlinkError) {
+        try remove { () throws(NetlinkError) in try host.netlink.removeRoute(try ipv4(route)) }
     }
 
     // MARK: Namespace
@@ -185,6 +212,11 @@ final class Instance {
                     if let event = event(address, removed: removed, uplink: uplink) { events.append(event) }
                 case .link(let link, let removed) where link.index == uplinkLink?.index:
                     events.append(removed ? .clatLinkGone(uplink: uplink) : Self.event(link, uplink: uplink))
+                case .neighbour(let neighbour, removed: false)
+                where neighbour.state.contains(.failed) && neighbour.index == uplinkLink?.index:
+                    if case .v6(let address) = neighbour.address {
+                        events.append(.unreachable(address, uplink: uplink))
+                    }
                 case .overrun: isBehind = true
                 default: break
                 }
@@ -195,9 +227,11 @@ final class Instance {
         }
         if isBehind, let index = uplinkLink?.index {
             let place = try here()
-            events += try place.netlink.addresses(.ipv6, on: index).compactMap {
-                event($0, removed: false, uplink: uplink)
+            var listed: [IPv6Address: AddressPhase] = [:]
+            for address in try place.netlink.addresses(.ipv6, on: index) {
+                if case .v6(let value) = address.address { listed[value] = AddressPhase(address.flags) }
             }
+            events.append(.clatAddresses(listed, uplink: uplink))
             let link = try place.netlink.link(index: index)
             events.append(link.map { Self.event($0, uplink: uplink) } ?? .clatLinkGone(uplink: uplink))
         }
@@ -395,6 +429,16 @@ final class Instance {
         guard let index = packets?.detach() else { return }
         packets = nil
         do { try place?.netlink.deleteLink(index) } catch {}
+    }
+}
+
+extension IPv4Route {
+    /// From what the kernel lists; nil where it is none of ours.
+    init?(_ route: Route) {
+        guard route.isDefault, route.table == .main, route.origin.rawValue == UInt8(Self.origin),
+            case .v4(let source) = route.preferredSource, let mtu = route.mtu
+        else { return nil }
+        self.init(metric: Int(route.metric), mtu: mtu, source: source)
     }
 }
 

@@ -19,7 +19,8 @@ public struct AgentStatus: Codable, Sendable, Equatable {
     /// The interfaces of which somebody who names none wants to hear. Virtual links on which no router was ever heard, as those of
     /// containers and virtual machines, are not among them where there is any other.
     var principal: [InterfaceStatus] {
-        let served = interfaces.filter { !["not-selected", "unsuitable-link", "enslaved"].contains($0.reason.code) }
+        let others = ["not-selected", "excluded", "no-outer-port", "unsuitable-link", "enslaved"]
+        let served = interfaces.filter { !others.contains($0.reason.code) }
         let uplinks = served.filter { !$0.isUnheardVirtual }
         return uplinks.isEmpty ? served : uplinks
     }
