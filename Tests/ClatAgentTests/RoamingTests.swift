@@ -298,7 +298,7 @@ struct IPv6OnlyTests {
         #expect(isCapable() == false)
     }
 
-    private let native = DefaultRoute(isIPv6: false, index: 2, metric: 100, origin: 16)
+    private let native = DefaultRoute(isIPv6: false, index: 2, metric: 100, origin: 16, gateway: gateway)
 
     @Test("no native IPv4 and no lost carrier makes it possible where the CLAT's link is not")
     func noLink() throws {
@@ -310,9 +310,9 @@ struct IPv6OnlyTests {
         #expect(world.uplink(2)?.reason.code == "step-failed" && isCapable() == false)
         // The client has not asked, and has its lease: also once the next try would be due.
         try world.happen(.route(native))
-        #expect(world.uplink(2)?.reason == .nativeIPv4 && isCapable() == false)
+        #expect(world.uplink(2)?.reason == .nativeIPv4(via: gateway, metric: 100) && isCapable() == false)
         try world.pass(.seconds(120))
-        #expect(world.uplink(2)?.reason == .nativeIPv4 && isCapable() == false)
+        #expect(world.uplink(2)?.reason == .nativeIPv4(via: gateway, metric: 100) && isCapable() == false)
         // Then it joins another network.
         try world.happen(.link(ethernet(2, running: false)))
         #expect(world.uplink(2)?.reason == .noCarrier && isCapable() == false)
@@ -333,11 +333,11 @@ struct IPv6OnlyTests {
         func isCapable() -> Bool? { world.uplink(2)?.isIPv6OnlyCapable }
         try world.happen(.link(ethernet(2)))
         try world.happen(.route(native))
-        #expect(world.uplink(2)?.reason == .nativeIPv4 && isCapable() == true)
+        #expect(world.uplink(2)?.reason == .nativeIPv4(via: gateway, metric: 100) && isCapable() == true)
         try world.happen(.advertisement(try parse(header + pref64), uplink: 2))
-        #expect(world.uplink(2)?.reason == .nativeIPv4 && isCapable() == false)
+        #expect(world.uplink(2)?.reason == .nativeIPv4(via: gateway, metric: 100) && isCapable() == false)
         try world.happen(.advertisement(try parse(header + prefix1 + pref64), uplink: 2))
-        #expect(world.uplink(2)?.reason == .nativeIPv4 && isCapable() == true)
+        #expect(world.uplink(2)?.reason == .nativeIPv4(via: gateway, metric: 100) && isCapable() == true)
         #expect(world.kernel.isClean)
     }
 }
