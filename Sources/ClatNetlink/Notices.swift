@@ -11,8 +11,9 @@ public enum Notice: Hashable, Sendable {
     /// An address is new or has changed, or is gone.
     case address(InterfaceAddress, removed: Bool)
     /// A route is new or has changed, or is gone. The kernel takes a link's
-    /// IPv4 routes away without a notice when it goes down: list them anew then.
-    case route(Route, removed: Bool)
+    /// IPv4 routes away without a notice when it goes down: list them anew then. And where the route `replaces` another one
+    /// (NLM_F_REPLACE), for it does not tell which.
+    case route(Route, removed: Bool, replaces: Bool = false)
     /// A neighbour is new or has changed, or is gone.
     case neighbour(Neighbour, removed: Bool)
     /// The kernel had more to tell than the socket could hold (ENOBUFS): list anew what matters.
@@ -152,7 +153,8 @@ extension Notice {
             self = .address(address, removed: message.type == RTM_DELADDR)
         case RTM_NEWROUTE, RTM_DELROUTE:
             guard let route = try Route(bytes, message.body) else { return nil }
-            self = .route(route, removed: message.type == RTM_DELROUTE)
+            self = .route(
+                route, removed: message.type == RTM_DELROUTE, replaces: message.flags & NLM_F_REPLACE != 0)
         case RTM_NEWNEIGH, RTM_DELNEIGH:
             guard let neighbour = try Neighbour(bytes, message.body) else { return nil }
             self = .neighbour(neighbour, removed: message.type == RTM_DELNEIGH)

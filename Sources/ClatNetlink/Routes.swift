@@ -198,7 +198,14 @@ extension NetlinkSocket {
         try perform("add route \(route)", .newRoute(route, NLM_F_CREATE | NLM_F_EXCL))
     }
 
-    /// Adds a route, in place of the one to the same destination with the same metric and table, if there is one.
+    /// Adds a route after those to the same destination with the same metric and table, which go on counting before it
+    /// (IPv4). The very same route is EEXIST.
+    public mutating func appendRoute(_ route: Route) throws(NetlinkError) {
+        try perform("append route \(route)", .newRoute(route, NLM_F_CREATE | NLM_F_APPEND))
+    }
+
+    /// Adds a route, in place of the first to the same destination with the same metric and table, if there is one, whoever
+    /// made it.
     public mutating func replaceRoute(_ route: Route) throws(NetlinkError) {
         try perform("replace route \(route)", .newRoute(route, NLM_F_CREATE | NLM_F_REPLACE))
     }

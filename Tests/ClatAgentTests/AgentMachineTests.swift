@@ -6,6 +6,7 @@ import Testing
 
 let prefix1 = "03 04 40c0 00000e10 00000708 00000000 20010db8000100000000000000000000"
 let pref64 = "26 02 07 08 20010db8 00640000 00000000"
+let gateway = IPAddress.v4(IPv4Address(192, 0, 2, 1))
 
 func ethernet(_ index: Int, name: String? = nil, running: Bool = true) -> Uplink {
     Uplink(
@@ -64,9 +65,8 @@ struct AgentMachineTests {
     @Test(
         "what is missing is said",
         arguments: [
-            ("", Reason.noPREF64), (pref64, .noUsablePrefix),
-            (prefix1.replacing("40c0", with: "4080") + pref64, .noUsablePrefix),
-            (prefix1.replacing("00000708", with: "00000000") + pref64, .noUsablePrefix),
+            ("", Reason.noPREF64), (pref64, .noUsablePrefix()),
+            (prefix1.replacing("40c0", with: "4080") + pref64, .noUsablePrefix()),
             (prefix1 + pref64.replacing("07 08", with: "0000"), .noPREF64),
         ])
     func missing(options: String, reason: Reason) throws {
@@ -100,9 +100,9 @@ struct AgentMachineTests {
     func nativeIPv4() throws {
         var world = try started()
         try world.happen(.advertisement(try parse(header + prefix1 + pref64), uplink: 2))
-        let native = DefaultRoute(isIPv6: false, index: 2, metric: 100, origin: 16)
+        let native = DefaultRoute(isIPv6: false, index: 2, metric: 100, origin: 16, gateway: gateway)
         try world.happen(.route(native))
-        #expect(world.uplink(2)?.reason == .nativeIPv4)
+        #expect(world.uplink(2)?.reason == .nativeIPv4(via: gateway, metric: 100))
         #expect(world.kernel.isClean)
         try world.happen(.routeGone(native))
         #expect(world.uplink(2)?.reason.state == .on)
@@ -115,8 +115,10 @@ struct AgentMachineTests {
             var world = try started()
             try world.happen(.advertisement(try parse(header + prefix1 + pref64), uplink: 2))
             for last in [7, 8] as [UInt8] { try world.happen(.address(address(last))) }
-            try world.happen(.route(DefaultRoute(isIPv6: false, index: 2, metric: 100, origin: 16, source: source)))
-            #expect(world.uplink(2)?.reason == .nativeIPv4)
+            try world.happen(
+                .route(DefaultRoute(isIPv6: false, index: 2, metric: 100, origin: 16, gateway: gateway, source: source))
+            )
+            #expect(world.uplink(2)?.reason == .nativeIPv4(via: gateway, metric: 100))
             try world.happen(.addressGone(address(7)))
             #expect((world.uplink(2)?.reason.state == .on) == (source != nil), "the one it prefers")
             try world.happen(.addressGone(address(8)))
@@ -129,7 +131,7 @@ struct AgentMachineTests {
         var world = try started()
         try world.happen(.advertisement(try parse(header + prefix1 + pref64), uplink: 2))
         let linkLocal = HostAddress(index: 2, value: .v4(IPv4Address(169, 254, 150, 98)))
-        let onLink = DefaultRoute(isIPv6: false, index: 2, metric: 1_001_002, origin: 3, hasGateway: false)
+        let onLink = DefaultRoute(isIPv6: false, index: 2, metric: 1_001_002, origin: 3, gateway: nil)
         world.steps = []
         for event in [Event.address(linkLocal), .route(onLink), .addressGone(linkLocal), .routeGone(onLink)] {
             try world.happen(event)
@@ -139,7 +141,7 @@ struct AgentMachineTests {
         // With an address that is not of the link alone it counts, as one through a gateway does with any address or none.
         try world.happen(.route(onLink))
         try world.happen(.address(HostAddress(index: 2, value: .v4(IPv4Address(198, 51, 100, 7)))))
-        #expect(world.uplink(2)?.reason == .nativeIPv4)
+        #expect(world.uplink(2)?.reason == .nativeIPv4(via: nil, metric: 1_001_002))
     }
 
     @Test("another program's CLAT is given way to, on the interface itself or on a TUN", arguments: [2, 9])
@@ -150,7 +152,7 @@ struct AgentMachineTests {
         try world.happen(.link(tun))
         try world.happen(.advertisement(try parse(header + prefix1 + pref64), uplink: 2))
         let address = HostAddress(index: device, value: .v4(IPv4Address(192, 0, 0, 5)))
-        let route = DefaultRoute(isIPv6: false, index: device, metric: 2048, origin: 4)
+        let route = DefaultRoute(isIPv6: false, index: device, metric: 2048, origin: 4, gateway: gateway)
         try world.happen(.address(address))
         #expect(world.uplink(2)?.reason.state == .on)
         try world.happen(.route(route))
@@ -165,7 +167,7 @@ struct AgentMachineTests {
         var world = try started()
         try world.happen(.advertisement(try parse(header + prefix1 + pref64), uplink: 2))
         try world.happen(
-            .route(DefaultRoute(isIPv6: false, index: 1001, metric: 1025, origin: IPv4Route.origin)))
+            .route(DefaultRoute(IPv4Route(metric: 1025, mtu: 1480, source: IPv4Address(192, 0, 0, 1)), on: 1001)))
         #expect(world.uplink(2)?.reason.state == .on)
     }
 
@@ -176,7 +178,7 @@ struct AgentMachineTests {
             try world.happen(.address(HostAddress(index: 1, value: .v4(IPv4Address(192, 0, 0, UInt8(last))))))
         }
         try world.happen(.advertisement(try parse(header + prefix1 + pref64), uplink: 2))
-        #expect(world.uplink(2)?.reason == .addressesTaken)
+        #expect(world.uplink(2)?.reason == .addressesTaken())
         #expect(world.kernel.isClean)
         try world.happen(.addressGone(HostAddress(index: 1, value: .v4(IPv4Address(192, 0, 0, 5)))))
         #expect(world.kernel.places[2]?.ipv4s == [IPv4Address(192, 0, 0, 5)])
@@ -264,9 +266,9 @@ struct AgentMachineTests {
         var world = try started()
         try world.happen(.advertisement(try parse(header + prefix1 + pref64), uplink: 2))
         let device = try #require(world.kernel.places[2]?.hostLink)
+        let route = try #require(world.kernel.places[2]?.routes.first)
         world.kernel.places[2]?.routes = []
-        try world.happen(
-            .routeGone(DefaultRoute(isIPv6: false, index: device, metric: 1025, origin: IPv4Route.origin)))
+        try world.happen(.routeGone(DefaultRoute(route, on: device)))
         #expect(world.kernel.places[2]?.routes.count == 1)
         world.kernel.places[2]?.routes = []
         world.kernel.places[2]?.ipv4s = []

@@ -121,7 +121,7 @@ struct ConfigurationTests {
         var configuration = Configuration()
         configuration.interfaces = interfaces
         configuration.excluded = excluded
-        #expect(configuration.selects(name) == selected)
+        #expect((configuration.selects(name) && !configuration.excludes(name)) == selected)
     }
 
     @Test(

@@ -196,7 +196,7 @@ struct ControlTests {
             (#"{"method":"org.varlink.service.GetInfo"}"#, #""interfaces":["org.clatagent","org.varlink.service"]"#),
             (
                 #"{"method":"org.varlink.service.GetInterfaceDescription","parameters":{"interface":"org.clatagent"}}"#,
-                "method Renew(interface: string) -> ()"
+                "method Renew(interface: string, resolvers: ?[]string) -> ()"
             ),
             (
                 #"{"method":"org.varlink.service.GetInterfaceDescription","parameters":{"interface":"org.example"}}"#,
@@ -367,12 +367,12 @@ struct TextTests {
     @Test("every reason has a code of its own and a sentence without an end of line")
     func reasons() {
         let reasons: [Reason] = [
-            .running(.wellKnown), .starting(.addAddress), .notSelected, .disabled,
+            .running(.wellKnown), .starting(.addAddress), .notSelected, .excluded, .inner, .disabled,
             .unsuitable(kind: "gre"), .silentPointToPoint,
-            .enslaved,
-            .down, .noCarrier, .noAdvertisement, .noPREF64, .noPREF64InDNS, .resolversSilent,
-            .noUsablePrefix, .noRouter, .suspended, .pref64Lost, .nativeIPv4, .otherCLAT(device: "clat"),
-            .addressesTaken, .duplicateAddress(tries: 3), .failed(.addAddress, "x"), .gone, .stopping,
+            .enslaved(to: "bridge"), .down, .noCarrier, .noAdvertisement, .noPREF64, .noPREF64InDNS, .resolversSilent,
+            .noUsablePrefix(), .noRouter, .suspended, .pref64Lost, .nativeIPv4(via: nil, metric: 7),
+            .otherCLAT(device: "clat"), .addressesTaken(), .duplicateAddress(tries: 3), .failed(.addAddress, "x"),
+            .gone, .stopping,
         ]
         #expect(reasons.count == Reason.Code.allCases.count)
         #expect(Set(reasons.map(\.code)) == Set(Reason.Code.allCases.map(\.rawValue)))

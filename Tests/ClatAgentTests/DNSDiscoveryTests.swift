@@ -211,7 +211,7 @@ struct DNSDiscoveryTests {
         try world.happen(.address(hostAddress))
         #expect(world.questions == [DNSQuestion(server: resolverA, asked: world.now)])
 
-        let native = DefaultRoute(isIPv6: false, index: 2, metric: 100, origin: 16)
+        let native = DefaultRoute(isIPv6: false, index: 2, metric: 100, origin: 16, gateway: gateway)
         try world.happen(.route(native))
         try world.pass(.seconds(3600))
         #expect(world.questions.count == 1)

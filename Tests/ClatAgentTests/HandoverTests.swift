@@ -172,7 +172,7 @@ struct HandoverTests {
         var host = Host()
         host.links = [7: link]
         world.kernel.places[7] = KernelModel.Place(
-            namespace: true, uplinkLink: true, hostLink: 12, mtu: 1500, addresses: entry.standing.addresses,
+            namespace: true, uplinkLink: .ipvlan, hostLink: 12, mtu: 1500, addresses: entry.standing.addresses,
             routing: entry.standing.routing, translator: entry.translator, ipv4s: entry.standing.ipv4s,
             routes: [try #require(entry.standing.route)])
         world.now = BootInstant(nanoseconds: 150_000_000_000)

@@ -9,6 +9,7 @@ struct KernelModel {
     struct Place: Equatable {
         var namespace = false
         var uplinkLink: UplinkLinkKind?
+        var isModeStolen = false
         var hostLink: Int?
         var mtu: Int?
         var addresses: [IPv6Address: AddressPhase] = [:]
@@ -25,6 +26,12 @@ struct KernelModel {
     var nextIndex = 1000
     /// Whether the next step of that name fails.
     var failing: Set<Step.Name> = []
+    /// Metrics of IPv4 default routes that others have set.
+    var foreignMetrics: Set<Int> = []
+    /// Uplinks whose device has gone without a notice.
+    var untold: Set<Int> = []
+    /// Uplinks that are kept clean.
+    var guards: Set<Int> = []
 
     /// Nothing of ours is left.
     var isClean: Bool { places.values.allSatisfy { $0 == Place() } }
@@ -45,8 +52,11 @@ struct KernelModel {
             try require(place.translator == nil, "a translator that knows another link")
             let kind = attachment == .relay ? UplinkLinkKind.relay : .ipvlan
             place.uplinkLink = kind
+            guards.insert(uplink)
             result = .uplinkLink(kind)
-        case .restoreMode: try require(place.uplinkLink == .ipvlan, "no ipvlan")
+        case .restoreMode:
+            try require(place.uplinkLink == .ipvlan, "no ipvlan")
+            place.isModeStolen = false
         case .setHostLinkMTU(let mtu):
             try require(place.hostLink != nil, "no device")
             place.mtu = mtu
@@ -58,7 +68,8 @@ struct KernelModel {
             result = .hostLink(index: nextIndex)
         case .addAddress(let address):
             try require(place.uplinkLink != nil, "no link")
-            try require(place.hostLink != nil, "the host would send back what is relayed")
+            try require(
+                place.hostLink != nil || untold.contains(uplink), "the host would send back what is relayed")
             try require(place.translator != nil, "the stack would answer what comes for the address")
             try require(!places.values.contains { $0.addresses[address] != nil }, "two instances with one address")
             place.addresses[address] = .tentative
@@ -94,25 +105,42 @@ struct KernelModel {
             try require(
                 !places.values.flatMap(\.routes).contains { $0.metric == route.metric && $0 != replacing },
                 "metric taken")
+            try require(!foreignMetrics.contains(route.metric), "the metric is somebody else's")
             place.routes.removeAll { $0 == replacing }
             place.routes.append(route)
         case .removeIPv4Route(let route): place.routes.removeAll { $0 == route }
         case .removeIPv4Address(let address):
             try require(
-                !failing.isEmpty || !place.routes.contains { $0.source == address }, "route still there")
+                failing.contains(.removeIPv4Route) || !place.routes.contains { $0.source == address },
+                "route still there")
             place.ipv4s.remove(address)
             place.routes.removeAll { $0.source == address }
         case .stopTranslator:
-            try require(!failing.isEmpty || place.routes.isEmpty, "IPv4 route without translator")
             try require(
-                !failing.isEmpty || place.addresses.isEmpty, "the stack would answer what comes for the address")
+                !failing.isDisjoint(with: [.removeIPv4Route, .removeIPv4Address]) || place.routes.isEmpty,
+                "IPv4 route without translator")
+            try require(
+                failing.contains(.removeUplinkLink) || place.addresses.isEmpty,
+                "the stack would answer what comes for the address")
             place.translator = nil
         case .removeHostLink: (place.hostLink, place.mtu, place.ipv4s, place.routes) = (nil, nil, [], [])
-        case .removeUplinkLink: (place.uplinkLink, place.addresses, place.routing) = (nil, [:], nil)
+        case .removeUplinkLink:
+            (place.uplinkLink, place.addresses, place.routing) = (nil, [:], nil)
+            place.isModeStolen = false
         case .closeNamespace: place = Place()
         }
         places[uplink] = place
         return .done(step, result, uplink: uplink)
+    }
+}
+
+extension DefaultRoute {
+    /// One of ours, as the kernel lists it.
+    init(_ route: IPv4Route, on device: Int) {
+        self.init(
+            isIPv6: false, index: device, metric: route.metric, origin: IPv4Route.origin,
+            gateway: .v6(Instance.gateway),
+            source: route.source, mtu: route.mtu)
     }
 }
 
@@ -122,6 +150,7 @@ extension KernelModel.Place {
         var standing = Standing()
         standing.hasNamespace = namespace
         standing.uplinkLink = uplinkLink
+        standing.isModeStolen = isModeStolen
         standing.hostLink = hostLink
         standing.hostLinkMTU = mtu
         standing.addresses = addresses
@@ -201,6 +230,11 @@ struct World {
                     echoes.append(address)
                     queue.append(.echoed(echo(prefix), through: prefix, uplink: uplink))
                 case .report: break
+                case .releaseGuard(let uplink):
+                    if kernel.places[uplink]?.ipv4s.isEmpty == false {
+                        throw KernelModel.Violation(text: "nothing guards \(uplink)")
+                    }
+                    kernel.guards.remove(uplink)
                 case .finish: isFinished = true
                 }
             }

@@ -87,12 +87,12 @@ struct PolicyTests {
     @Test("native IPv4 beside a CLAT, where the operator wants both")
     func coexist() throws {
         var world = try world("native-ipv4 = \"coexist\"")
-        let native = DefaultRoute(isIPv6: false, index: 2, metric: 1025, origin: 16)
+        let native = DefaultRoute(isIPv6: false, index: 2, metric: 1025, origin: 16, gateway: gateway)
         try world.happen(.route(native))
         #expect(world.uplink(2)?.reason.state == .on)
         #expect(world.kernel.places[2]?.routes.first?.metric == 1026)
         try world.happen(.configure(Configuration()))
-        #expect(world.uplink(2)?.reason == .nativeIPv4)
+        #expect(world.uplink(2)?.reason == .nativeIPv4(via: gateway, metric: 1025))
         #expect(world.kernel.isClean)
         try world.happen(.configure(configuration("[[interface]]\nname = \"eth*\"\nnative-ipv4 = \"coexist\"")))
         #expect(world.uplink(2)?.reason.state == .on)
@@ -105,7 +105,7 @@ struct PolicyTests {
         world.resolve = { _ in .prefixes([told], lifetime: 600) }
         try world.happen(.link(ethernet(2)))
         try world.happen(.address(HostAddress(index: 2, value: .v6(IPv6Address(high: 0x2001_0db8_0001_0000, low: 9)))))
-        try world.happen(.route(DefaultRoute(isIPv6: false, index: 2, metric: 100, origin: 16)))
+        try world.happen(.route(DefaultRoute(isIPv6: false, index: 2, metric: 100, origin: 16, gateway: gateway)))
         let resolver = "19 03 0000 ffffffff 20010db8000100000000000000000053"
         try world.happen(.advertisement(try parse(header + prefix1 + resolver), uplink: 2))
         #expect(world.uplink(2)?.reason == .running(told))
@@ -119,7 +119,8 @@ struct PolicyTests {
         for index in [2, 3] {
             try world.happen(.link(ethernet(index)))
             if let metric = ipv6Metric {
-                try world.happen(.route(DefaultRoute(isIPv6: true, index: index, metric: metric, origin: 9)))
+                try world.happen(
+                    .route(DefaultRoute(isIPv6: true, index: index, metric: metric, origin: 9, gateway: .v6(router))))
             }
             try world.happen(.advertisement(try parse(header + prefix1 + pref64), uplink: index))
         }
@@ -134,7 +135,7 @@ struct PolicyTests {
         let text = "ipv6-address = \"2001:db8:1::64\""
         let address = try #require(IPv6Address("2001:db8:1::64"))
         #expect(try world(text).kernel.places[2]?.addresses.keys.map { $0 } == [address])
-        #expect(try world("ipv6-address = \"2001:db8:2::64\"").uplink(2)?.reason == .noUsablePrefix)
+        #expect(try world("ipv6-address = \"2001:db8:2::64\"").uplink(2)?.reason.code == "no-usable-prefix")
 
         var running = try world("")
         try running.happen(.configure(configuration(text)))

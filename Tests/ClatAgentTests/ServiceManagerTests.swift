@@ -58,7 +58,7 @@ struct ServiceManagerTests {
             }
         }
         var handover = try Handover(decoding: Array(HandoverTests.golden.utf8))
-        let descriptors = Instance.Descriptors(namespace: 0, tun: 1, links: [2, 0, 1], uplinkGuard: 2)
+        let descriptors = Instance.Descriptors(namespace: 0, tun: 1, links: [2, 0, 1], uplinkGuard: 2, relay: [])
         var store = DescriptorStore(manager, holding: ["tun-9", "state-4"])
         func keep(_ isLast: Bool = false, at milliseconds: Int64) -> BootInstant? {
             store.keep(

@@ -97,7 +97,8 @@ struct StatusTests {
     @Test("every reason's sentence fits the width once it is broken")
     func width() {
         for reason in [
-            Reason.noRouter, .nativeIPv4, .suspended, .addressesTaken, .duplicateAddress(tries: 3), .disabled,
+            Reason.noRouter, .nativeIPv4(via: gateway, metric: 100), .suspended, .addressesTaken(),
+            .duplicateAddress(tries: 3), .disabled,
         ] {
             for line in StatusText.wrapped("wlan0: \(reason.sentence)", indent: 4) { #expect(line.count <= 80) }
         }

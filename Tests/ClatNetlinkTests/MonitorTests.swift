@@ -76,7 +76,7 @@ struct MonitorTests {
             _ = try first(&monitor) {
                 switch $0 {
                 case .address(let value, removed) where value.address == address.address: heard.insert("address")
-                case .route(route, removed): heard.insert("route")
+                case .route(route, removed: removed, replaces: false): heard.insert("route")
                 case .neighbour(neighbour, removed): heard.insert("neighbour")
                 default: break
                 }
@@ -84,6 +84,32 @@ struct MonitorTests {
             }
             #expect(heard.isSuperset(of: expected))
         }
+    }
+
+    @Test("tells that a route replaces another, of which no notice tells; one that is appended replaces none")
+    func replaced() throws {
+        var socket = try NetlinkSocket(in: pair.near)
+        let index = pair.nearLink.index
+        let gateway = try IPAddress("fe80::1")
+        func route(_ mtu: Int) -> Route { Route(to: .any(.ipv4), via: gateway, on: index, metric: 7, mtu: mtu) }
+        try socket.addRoute(route(1400))
+        var monitor = try NetlinkMonitor(.routes, in: pair.near)
+        try socket.appendRoute(route(1500))
+        #expect(throws: NetlinkError.self) { try socket.appendRoute(route(1500)) }
+        #expect(try socket.routes(.ipv4) == [route(1400), route(1500)])
+        try socket.replaceRoute(route(1280))
+        #expect(try socket.routes(.ipv4) == [route(1280), route(1500)])
+        try socket.removeRoute(route(1500))
+        var told: [Notice] = []
+        _ = try first(&monitor) {
+            if case .route(let one, _, _) = $0, one.family == .ipv4 { told.append($0) }
+            return told.count == 3
+        }
+        #expect(
+            told == [
+                .route(route(1500), removed: false), .route(route(1280), removed: false, replaces: true),
+                .route(route(1500), removed: true),
+            ])
     }
 
     @Test("does not take a port that leaves its bridge for a link that goes")

@@ -19,9 +19,9 @@ private func check(_ link: LinkKnowledge, now: BootInstant) {
         precondition(entry.expires.map { $0 > now } ?? false, "one that has run out, or never does")
         if let router = link.router(for: entry, now: now) {
             precondition(router.expires > now && router.address.isLinkLocal)
-        }
-        if let prefix = link.prefix(for: entry, current: nil, now: now) {
-            precondition(prefix.prefix.length == 64 && !prefix.prefix.address.isLinkLocal)
+            if let prefix = link.prefix(for: entry, through: router.address, current: nil, now: now) {
+                precondition(prefix.prefix.length == 64 && !prefix.prefix.address.isLinkLocal)
+            }
         }
     }
     precondition(link.nextChange(after: now).map { $0 > now } ?? true)

@@ -40,7 +40,7 @@ extension Target {
             knowledge.expire(now: now)
             if let entry = knowledge.pref64s.entries.first {
                 _ = knowledge.router(for: entry, now: now)
-                _ = knowledge.prefix(for: entry, current: nil, now: now)
+                _ = knowledge.prefix(for: entry, through: router, current: nil, now: now)
             }
         }
     }

@@ -10,6 +10,7 @@ import pytest
 
 import ra
 import resolver
+from agent import binary
 from lab import Lab
 from namespace import wait_until
 
@@ -162,6 +163,33 @@ def test_one_of_two_routers_takes_its_pref64_back(lab):
     assert echo(client, b"as before") == b"as before"
     second.advertiser.advertise(second.advertisement(extra=[ra.pref64(lab.site.pref64, lifetime=0)]))
     assert agent.wait_for("off")["reason"]["code"] in ("no-pref64", "resolvers-silent")
+
+
+def test_a_router_that_dies_without_a_word_is_left_for_the_other(lab, figure):
+    """No advertisement tells; the kernel finds that it does not answer, and solicitations that the other one does. The agent has
+    been on for a while, so that it looks at what comes back only every half minute: that is not what shows it here."""
+    first, second = lab.site.router, lab.add_router()
+    agent = lab.agent()
+    agent.wait_for("on")
+    # As long as it may take, 45 s, is too long for a test.
+    hurry = "cd /proc/sys/net/ipv6/neigh/clat-uplink && echo 1000 > base_reachable_time_ms && echo 1 > delay_first_probe_time"
+    lab.laptop.run([binary(), "exec", "--runtime-dir", agent.runtime_directory, "eth0", "--", "sh", "-c", hurry], check=True)
+    second.advertiser.advertise(second.advertisement([lab.site.pref64]))
+    wait_until(lambda: agent.interface()["advertisements"] >= 2, what="the second router's word")
+    assert agent.interface()["pref64Router"] == first.link_local
+    with Stream(lab.laptop, interval=0.05) as stream:
+        agent.wait_until(lambda entry: entry["sinceSeconds"] > 37, "half a minute", timeout=60)
+        first.advertiser.advertise()
+        first.namespace.ip("link set lan down")
+        # Beyond it they know at once.
+        lab.site.core.ip(f"route replace {lab.site.lan} via 2001:db8:f1:3::1")
+        begun = time.monotonic()
+        wait_until(lambda: agent.interface().get("pref64Router") == second.link_local, 30, what="the other router")
+        figure("time until a router that died without a word is left", f"{time.monotonic() - begun:.1f} s")
+        assert agent.interface()["state"] == "on"
+        answered = len(stream.answered)
+        wait_until(lambda: len(stream.answered) > answered + 20, 20, what="answers by the other router")
+    assert agent.stop() == 0
 
 
 def test_a_pref64_that_is_taken_back_where_dns_knows_one_is_missed_for_a_moment_only():

@@ -271,6 +271,25 @@ def test_native_ipv4_that_arrives_shows_nothing_of_a_connection_that_was(lab):
     assert agent.stop() == 0
 
 
+@pytest.mark.parametrize("datapath", sorted({DATAPATHS[0], DATAPATHS[-1]}))
+def test_what_another_programs_clat_sends_is_let_through(lab, datapath):
+    """NetworkManager's has an address of the same seven on the uplink itself, and translates behind where the guard stands."""
+    agent = lab.agent(datapath=datapath)
+    agent.wait_for("on")
+    lab.laptop.ip("address add 192.0.0.5/32 dev eth0\nroute add default dev eth0 metric 100")
+    assert agent.wait_for("off")["reason"]["code"] == "other-clat"
+    with wire(lab) as seen:
+        datagram(lab)
+    assert any(shown(frame) == ipaddress.IPv4Address("192.0.0.5") for frame in seen.frames), [str(frame) for frame in seen.frames]
+    # And what is its own is guarded again.
+    lab.laptop.ip("route del default dev eth0 metric 100\naddress del 192.0.0.5/32 dev eth0")
+    agent.wait_for("on")
+    with wire(lab) as seen:
+        multicast_dns(lab)
+    assert not any(is_leak(frame) for frame in seen.frames)
+    assert agent.stop() == 0
+
+
 @pytest.mark.parametrize("ending", ["stop", "kill"])
 @pytest.mark.parametrize("datapath", sorted({DATAPATHS[0], DATAPATHS[-1]}))
 def test_the_guard_goes_with_the_agent(lab, datapath, ending):

@@ -81,6 +81,24 @@ def test_renumbering_breaks_nothing_while_the_old_prefix_is_valid(lab, figure, d
     assert agent.stop() == 0
 
 
+def test_a_prefix_that_is_deprecated_before_its_successor_comes_carries_ipv4_until_then(lab, figure):
+    """As RFC 6724 rule 3 has it: a deprecated address is better than none."""
+    router, old = lab.site.router, lab.site.lan
+    agent = lab.agent()
+    before = agent.wait_until(lambda entry: entry["state"] == "on" and entry["ipv6AddressState"] == "preferred", "IPv4")
+    with Transfer(lab.laptop, Lab.SERVER), outages(lab, figure, "a prefix deprecated 5 s before its successor came"):
+        router.advertiser.advertise(ra.RouterAdvertisement(source=router.link_local, options=[
+            ra.source_link_layer_address(router.hardware_address), ra.mtu(1500),
+            ra.prefix_information(old, preferred=0), ra.pref64(lab.site.pref64)]))
+        time.sleep(5)
+        entry = agent.interface()
+        assert entry["state"] == "on" and entry["ipv6Address"] == before["ipv6Address"], entry
+        lab.site.renumber(old, NEW_PREFIX)
+        agent.wait_until(
+            lambda entry: entry["state"] == "on" and entry["ipv6Address"] != before["ipv6Address"], "another address")
+    assert agent.stop() == 0
+
+
 @pytest.mark.parametrize("datapath", DATAPATHS)
 def test_another_pref64_changes_no_link_and_no_address(lab, figure, datapath):
     site, router = lab.site, lab.site.router

@@ -10,6 +10,7 @@ import time
 import pytest
 
 import agent as program
+import probe
 import ra
 import snapshot
 import test_leaks
@@ -63,7 +64,7 @@ class Inside(Namespace):
 
 
 @pytest.mark.parametrize("datapath", DATAPATHS)
-def test_connections_live_through_several_reexecs(lab, datapath):
+def test_connections_live_through_several_reexecs(lab, figure, datapath):
     before = snapshot.take(lab.laptop)
     running = lab.agent(datapath=datapath)
     entry = running.wait_for("on")
@@ -81,7 +82,7 @@ def test_connections_live_through_several_reexecs(lab, datapath):
         assert transfer.is_running, "the transfer was over too soon to show anything"
         transfer.finish()
         told = judge(beat, datapath)
-    print(f"{datapath}: three reexecs: {told}")
+    figure(f"outage of three reexecs ({datapath})", told)
     after = running.interface()
     assert running.status()["pid"] == running.process.pid
     for key in ("ipv4Address", "ipv6Address", "metric", "mtu"):
@@ -139,12 +140,42 @@ def test_a_configuration_that_cannot_be_used_keeps_the_old_program(lab):
     assert running.stop() == 0
 
 
+def test_two_clats_go_on_at_once(lab):
+    other = lab.add_site()
+    running = lab.agent(interfaces=("eth0", "eth1"))
+    before = [running.wait_for("on", name) for name in ("eth0", "eth1")]
+    with probe.Transfer(lab.laptop, Lab.SERVER, "clat-eth0"), probe.Transfer(lab.laptop, Lab.SERVER, "clat-eth1"):
+        assert reexec(running).returncode == 0, running.log
+        assert running.log.count(WHOLE) == 2, running.log
+    after = [running.wait_for("on", name) for name in ("eth0", "eth1")]
+    for key in ("ipv4Address", "ipv6Address", "pref64", "metric", "device"):
+        assert [entry[key] for entry in after] == [entry[key] for entry in before]
+    assert other.pref64 == after[1]["pref64"]
+    assert running.stop() == 0
+
+
+def test_a_flow_that_drains_goes_on(lab):
+    """After a renumbering, on the address of before, which the next process must know of."""
+    running = lab.agent()
+    before = running.wait_until(lambda entry: entry["state"] == "on" and entry["ipv6AddressState"] == "preferred", "IPv4")
+    with probe.Transfer(lab.laptop, Lab.SERVER):
+        lab.site.renumber(lab.site.lan, "2001:db8:77::/64")
+        after = running.wait_until(
+            lambda entry: entry["state"] == "on" and entry["ipv6Address"] != before["ipv6Address"], "another address")
+        assert reexec(running).returncode == 0, running.log
+        assert WHOLE in running.log, running.log
+        assert running.wait_for("on")["ipv6Address"] == after["ipv6Address"]
+        addresses = lab.laptop.run(["ip", "-4", "-o", "address", "show", "dev", "clat-eth0"], check=True).stdout
+        assert all(f"{entry['ipv4Address']}/32" in addresses for entry in (before, after)), addresses
+    assert running.stop() == 0
+
+
 # MARK: a service manager
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGKILL])
 @pytest.mark.parametrize("datapath", DATAPATHS)
-def test_connections_live_through_a_restart_and_a_crash(lab, manager, datapath, ending):
+def test_connections_live_through_a_restart_and_a_crash(lab, manager, figure, datapath, ending):
     before = snapshot.take(lab.laptop)
     first = manager.start(lab, datapath=datapath)
     entry = first.wait_for("on")
@@ -158,7 +189,7 @@ def test_connections_live_through_a_restart_and_a_crash(lab, manager, datapath, 
         after = second.wait_for("on")
         transfer.finish()
         told = judge(beat, datapath)
-    print(f"{datapath}, {ending.name}: {told}")
+    figure(f"outage of a restart by the manager's store, after {ending.name} ({datapath})", told)
     assert WHOLE in second.log, second.log
     assert after["ipv6Address"] == entry["ipv6Address"] and after["datapath"]["kind"] == entry["datapath"]["kind"]
     # And when the unit stops, all goes.

@@ -132,6 +132,57 @@ def test_native_ipv4_comes_and_goes(lab, on):
         assert works(lab)
 
 
+@pytest.fixture
+def beside(lab):
+    """A second link of the laptop, with IPv4 of its own."""
+    lab.laptop.ip("link add beside type veth peer name far\naddress add 10.88.0.2/24 dev beside\nlink set far up\nlink set beside up")
+
+
+def test_native_ipv4_that_is_replaced_by_another_links_has_gone(lab, beside, on):
+    """`ip route replace` takes the first route of that metric away, and no notice tells of that."""
+    lab.laptop.ip("address add 10.77.0.2/24 dev eth0\nroute add default via 10.77.0.1 metric 50")
+    reason = on.wait_for("off")["reason"]
+    assert reason["code"] == "native-ipv4" and "via 10.77.0.1, metric 50" in reason["sentence"]
+    lab.laptop.ip("route replace default via 10.88.0.1 dev beside metric 50")
+    on.wait_for("on")
+    lab.laptop.ip("route replace default via 10.77.0.1 dev eth0 metric 50")
+    assert on.wait_for("off")["reason"]["code"] == "native-ipv4"
+
+
+def test_of_two_routes_of_one_metric_one_may_go(lab, on):
+    lab.laptop.ip("""
+        address add 10.77.0.2/24 dev eth0
+        route add default via 10.77.0.1 metric 50
+        route append default via 10.77.0.9 metric 50
+    """)
+    on.wait_for("off")
+    lab.laptop.ip("route del default via 10.77.0.1 metric 50")
+    on.wait_until(lambda entry: "10.77.0.9" in entry["reason"]["sentence"], "the other route")
+    lab.laptop.ip("route del default via 10.77.0.9 metric 50")
+    on.wait_for("on")
+
+
+def test_no_route_of_anybody_elses_is_replaced(lab, beside, on):
+    """Others take the metric of ours, before and after it, by a route to somewhere and by one that leads nowhere."""
+    def theirs():
+        return [line for line in routes(lab).splitlines() if "default" in line and "clat-eth0" not in line]
+    metric = on.interface()["metric"]
+    for kind in ("prepend default via 10.88.0.1 dev beside", "append default via 10.88.0.9 dev beside", "append unreachable default"):
+        kept = theirs()
+        lab.laptop.ip(f"route {kind} metric {metric}")
+        metric = on.wait_until(lambda entry: entry.get("metric", metric) > metric, "another metric")["metric"]
+        assert len(theirs()) == len(kept) + 1, routes(lab)
+        router = lab.site.router
+        advertisement = router.advertisement([lab.site.pref64])
+        for mtu in (1400, 1500):
+            # The route changes where it is.
+            advertisement.options[1] = ra.mtu(mtu)
+            router.advertiser.advertise(advertisement)
+            on.wait_until(lambda entry: entry.get("mtu") == mtu - 20, "another MTU")
+        assert len(theirs()) == len(kept) + 1 and routes(lab).count("clat-eth0") == 1, routes(lab)
+    assert on.interface()["state"] == "on"
+
+
 def test_a_router_that_goes_takes_ipv4_with_it_and_brings_it_back(lab, on):
     """All but the host's route stays: what is missing is a way to the NAT64."""
     router = lab.site.router

@@ -39,9 +39,10 @@ public struct AgentMachine: Hashable, Sendable {
     public mutating func handle(_ event: Event, now: BootInstant) -> [Action] {
         absorb(event, now: now)
         var actions: [Action] = []
-        for index in uplinks.keys.sorted() {
-            actions += advance(index, now: now)
-        }
+        let missing = missing
+        for index in uplinks.keys.sorted() { actions += advance(index, now: now) }
+        // What drains elsewhere gives way at once.
+        if self.missing != missing { for index in uplinks.keys.sorted() { actions += advance(index, now: now) } }
         if isStopping, uplinks.values.allSatisfy({ $0.standing.isNothing && $0.inFlight == nil }) {
             actions.append(.finish)
         }
@@ -59,10 +60,18 @@ public struct AgentMachine: Hashable, Sendable {
         if let step = uplink.advance(world, now: now) {
             actions.append(.carryOut(step, uplink: index))
         }
+        let stands = uplink.standing.uplinkLink != nil || uplink.inFlight != nil
+        if uplink.guardTimer.takeRelease(stands: stands, reason: uplink.reason, now: now) {
+            actions.append(.releaseGuard(uplink: index))
+        }
         if uplink.reason != before {
             actions.insert(.report(uplink: index, uplink.reason), at: 0)
         }
-        if UplinkMachine.obstacle(to: uplink.uplink, world) != nil {
+        let isPossible = UplinkMachine.obstacle(to: uplink.uplink, world) == nil
+        // Nobody was asked before.
+        if isPossible, !uplink.isPossible { uplink.solicitation.start(now: now) }
+        uplink.isPossible = isPossible
+        if !isPossible {
             uplink.solicitation.stop()
         } else if uplink.solicitation.take(now: now) {
             actions.append(.solicit(uplink: index))
@@ -70,7 +79,6 @@ public struct AgentMachine: Hashable, Sendable {
         let (questions, search) = uplink.questions(world, now: now)
         actions += questions.map { .ask($0, uplink: index) } + (search ? [.findResolvers(uplink: index)] : [])
         actions += uplink.watchPath(world, now: now)
-        let isPossible = UplinkMachine.obstacle(to: uplink.uplink, world) == nil
         let choice = isPossible ? uplink.entry.map(Choice.init) : nil
         if isPossible, choice != uplink.choice {
             actions.insert(
@@ -79,6 +87,11 @@ public struct AgentMachine: Hashable, Sendable {
         uplink.choice = choice
         uplinks[index] = uplink.uplink == nil && uplink.standing.isNothing && uplink.inFlight == nil ? nil : uplink
         return actions
+    }
+
+    /// Uplinks that are off for want of an IPv4 address.
+    private var missing: Set<Int> {
+        Set(uplinks.filter { if case .addressesTaken = $0.value.reason { true } else { false } }.keys)
     }
 
     /// Of IPv4 default routes that are not ours.
@@ -102,6 +115,7 @@ public struct AgentMachine: Hashable, Sendable {
                 if let route = other.standing.route { taken.insert(route.metric) }
                 if other.isWanted, let route = other.target?.route { taken.insert(route.metric) }
             },
+            isAddressMissing: !missing.subtracting([index]).isEmpty,
             isStopping: isStopping)
     }
 
@@ -122,9 +136,10 @@ public struct AgentMachine: Hashable, Sendable {
                 if let link = new.links[index] { take(link, now: now) }
             }
             for address in usable { askAgain(because: address, now: now) }
+            repair(now: now) { $0.compare(with: new, now: now) }
         case .link(let link): take(link, now: now)
         case .linkGone(let index): remove(link: index, now: now)
-        case .associated(let index): uplinks[index]?.doubtNetwork(now: now)
+        case .associated(let index): uplinks[index]?.associate(now: now)
         case .address(let address, let isTentative):
             if host.take(address, isTentative: isTentative) { askAgain(because: address, now: now) }
         case .addressGone(let address):
@@ -140,11 +155,13 @@ public struct AgentMachine: Hashable, Sendable {
         case .routeGone(let route):
             host.defaultRoutes.remove(route)
             repair(now: now) { uplink in
-                if uplink.standing.hostLink == route.index, uplink.standing.route?.metric == route.metric, !route.isIPv6
-                {
+                if uplink.standing.hostLink == route.index, IPv4Route(route) == uplink.standing.route {
                     uplink.standing.route = nil
                 }
             }
+        case .routes(let routes):
+            host.defaultRoutes = routes
+            repair(now: now) { $0.compare(with: routes) }
         case .advertisement(let advertisement, let index):
             hear(advertisement, on: index, now: now)
         case .refusedAdvertisement(let problem, let count, let index):
@@ -164,6 +181,12 @@ public struct AgentMachine: Hashable, Sendable {
             for index in uplinks.keys { uplinks[index]?.resume(now: now) }
         case .clatAddress(let address, let phase, let index):
             uplinks[index]?.absorb(address, phase, now: now)
+        case .clatAddresses(let listed, let index):
+            for address in uplinks[index]?.standing.addresses.keys.sorted() ?? [] {
+                uplinks[index]?.absorb(address, listed[address] ?? .vanished, now: now)
+            }
+        case .unreachable(let neighbour, let index):
+            if uplinks[index]?.standing.routing?.router == neighbour { uplinks[index]?.doubtRouter(now: now) }
         case .clatLink(let isModeStolen, let index):
             uplinks[index]?.absorb(modeStolen: isModeStolen, now: now)
         case .clatLinkGone(let index):
@@ -217,12 +240,7 @@ public struct AgentMachine: Hashable, Sendable {
             // The kernel drops the IPv4 routes of a link that goes down, and does not tell.
             host.defaultRoutes = host.defaultRoutes.filter { $0.isIPv6 || $0.index != link.index }
             if known?.isUp == true {
-                repair(now: now) { uplink in
-                    if uplink.standing.hostLink == link.index {
-                        uplink.standing.route = nil
-                        uplink.fail(.failed(.createHostLink, "somebody set it down"), now: now)
-                    }
-                }
+                repair(now: now) { if $0.standing.hostLink == link.index { $0.lostHostLink(isDown: true, now: now) } }
             }
         }
         guard link.medium != .loopback, !link.name.hasPrefix(Uplink.hostLinkPrefix) else { return }
@@ -235,7 +253,7 @@ public struct AgentMachine: Hashable, Sendable {
             uplink.solicitation.start(now: now)
             uplink.knowledge.dns.askAgain(now: now)
         } else if known?.isOperational == false, link.isOperational {
-            uplink.doubtNetwork(now: now)
+            uplink.associate(now: now)
         }
         uplinks[link.index] = uplink
     }
@@ -257,12 +275,7 @@ public struct AgentMachine: Hashable, Sendable {
         host.defaultRoutes = host.defaultRoutes.filter { $0.index != index }
         uplinks[index]?.uplink = nil
         uplinks[index]?.forgetNetwork()
-        repair(now: now) { uplink in
-            if uplink.standing.hostLink == index {
-                uplink.standing.forget(.removeHostLink)
-                uplink.fail(.failed(.createHostLink, "somebody removed it"), now: now)
-            }
-        }
+        repair(now: now) { if $0.standing.hostLink == index { $0.lostHostLink(isDown: false, now: now) } }
     }
 
     private mutating func repair(now: BootInstant, _ body: (inout UplinkMachine) -> Void) {

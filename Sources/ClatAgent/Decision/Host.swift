@@ -51,16 +51,23 @@ public struct Host: Hashable, Sendable {
         }
     }
 
-    /// Whether native IPv4 leads out of the interface: an IPv4 default route that is not a CLAT's. Where no DHCP server
+    /// How native IPv4 leads out of the interface, if it does: the best IPv4 default route that is not a CLAT's. Where no DHCP server
     /// answers, dhcpcd sets one onto the link for its link-local address (RFC 3927); that leads nowhere.
-    func hasNativeIPv4(on index: Int) -> Bool {
+    func nativeIPv4(on index: Int) -> DefaultRoute? {
         let isNumbered = addresses.contains { address in
             if address.index == index, case .v4(let value) = address.value { !value.isLinkLocal } else { false }
         }
-        return defaultRoutes.contains { route in
+        return defaultRoutes.filter { route in
             !route.isIPv6 && route.index == index && route.origin != IPv4Route.origin
-                && (route.hasGateway || isNumbered)
-        }
+                && (route.gateway != nil || isNumbered)
+        }.min { ($0.metric, $0.gateway?.description ?? "") < ($1.metric, $1.gateway?.description ?? "") }
+    }
+
+    /// Whether it is a bridge that joins only containers and virtual machines of the host, if anything: docker0, virbr0 and their
+    /// like. On such one the host is the router, and what advertises is a guest.
+    func isInner(_ uplink: Uplink) -> Bool {
+        uplink.kind == "bridge"
+            && !links.values.contains { $0.master == uplink.index && !["veth", "tun", "dummy"].contains($0.kind) }
     }
 
     /// The device of another CLAT that serves the interface: one with an address of 192.0.0.0/29 (RFC 7335) and an IPv4
@@ -100,6 +107,8 @@ public enum Event: Hashable, Sendable {
     case route(DefaultRoute)
     /// A default route went from the host.
     case routeGone(DefaultRoute)
+    /// All default routes of the host, listed anew.
+    case routes(Set<DefaultRoute>)
     /// The whole of links, addresses and routes, at start or after notices were lost.
     case snapshot(Host)
     /// The same at the start of a process that goes on with what one before it has left, by uplink.
@@ -124,6 +133,10 @@ public enum Event: Hashable, Sendable {
     case renew(uplink: Int)
     /// The kernel's word on a CLAT address.
     case clatAddress(IPv6Address, AddressPhase, uplink: Int)
+    /// All CLAT addresses that the kernel lists.
+    case clatAddresses([IPv6Address: AddressPhase], uplink: Int)
+    /// The kernel has asked a neighbour of the CLAT's for its Ethernet address, and it did not answer.
+    case unreachable(IPv6Address, uplink: Int)
     /// The CLAT's link on the uplink changed; `isModeStolen` where it is an ipvlan in another mode than L2.
     case clatLink(isModeStolen: Bool, uplink: Int)
     /// The CLAT's link on the uplink was taken away.
@@ -200,6 +213,8 @@ public enum Action: Hashable, Sendable {
     case chose(Choice?, insteadOf: Choice?, Choice.Cause, uplink: Int)
     /// Carry out a step; answered by ``Event/done(_:_:uplink:)`` or ``Event/failed(_:_:uplink:)``.
     case carryOut(Step, uplink: Int)
+    /// Let the uplink go that was kept clean of the CLAT's IPv4 addresses.
+    case releaseGuard(uplink: Int)
     /// A word for the log: the state of an uplink changed.
     case report(uplink: Int, Reason)
     /// Everything is undone: the agent may end.

@@ -66,6 +66,11 @@ public struct Standing: Hashable, Sendable, Codable {
     /// Nothing stands.
     public init() {}
 
+    /// The mapping by which IPv4 works now, if it does.
+    var working: Mapping? {
+        translator?.mappings.first { $0.ipv4 == route?.source && addresses[$0.ipv6]?.isUsable == true }
+    }
+
     /// Whether nothing stands.
     public var isNothing: Bool { self == Standing() }
 }
@@ -104,11 +109,8 @@ enum Reconciler {
         guard standing.ipv4s.contains(target.current.ipv4) else { return .addIPv4Address(target.current.ipv4) }
         if let route = target.route, standing.route != route { return .setIPv4Route(route, replacing: standing.route) }
         // By a relay there is nobody to tell.
-        if standing.uplinkLink != .relay, standing.addresses[address] == .preferred,
-            !standing.announced.contains(address)
-        {
-            return .announce(address)
-        }
+        let silent = standing.uplinkLink == .relay ? [] : target.addresses.subtracting(standing.announced)
+        if let address = silent.filter({ standing.addresses[$0] == .preferred }).min() { return .announce(address) }
         return standing.addresses.keys.filter { !target.addresses.contains($0) }.min().map { .removeAddress($0) }
     }
 

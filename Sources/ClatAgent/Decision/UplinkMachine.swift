@@ -32,6 +32,8 @@ public struct UplinkMachine: Hashable, Sendable {
     public internal(set) var target: Target?
     /// Whether that is wanted still.
     var isWanted = false
+    /// Whether a CLAT could run there when that was last looked at.
+    var isPossible = false
     /// The step that is under way.
     var inFlight: Step?
     /// Addresses that DAD refused, in a row.
@@ -48,6 +50,10 @@ public struct UplinkMachine: Hashable, Sendable {
     private var lastEntry: PREF64Table.Entry?
     /// Since when nobody tells one any more.
     private var lostSince: BootInstant?
+    /// When what keeps the uplink clean of the CLAT's IPv4 addresses is to go.
+    var guardTimer = GuardTimer()
+    /// When the router in use last did not answer.
+    var routerDoubted: BootInstant?
     /// When the mode of the ipvlan was last stolen.
     var modeThefts: [BootInstant] = []
 
@@ -61,7 +67,7 @@ public struct UplinkMachine: Hashable, Sendable {
     static let dadLimit: Duration = .seconds(10)
     /// How long to wait once all tries met duplicates.
     static let duplicatePause: Duration = .seconds(300)
-    /// A run this long makes earlier failures forgotten.
+    /// Earlier failures are forgotten when there was none for so long after the last new try.
     static let goodRun: Duration = .seconds(60)
 
     init(now: BootInstant) {
@@ -78,6 +84,8 @@ public struct UplinkMachine: Hashable, Sendable {
         /// What the other instances of this agent hold.
         var takenAddresses: Set<IPv4Address>
         var takenMetrics: Set<Int>
+        /// Whether another instance is off for want of one, so that what drains gives way.
+        var isAddressMissing: Bool
         var isStopping: Bool
     }
 
@@ -85,10 +93,12 @@ public struct UplinkMachine: Hashable, Sendable {
     static func obstacle(to uplink: Uplink?, _ world: Surroundings) -> Reason? {
         if world.isStopping { return .stopping }
         guard let uplink else { return .gone }
+        if world.configuration.excludes(uplink.name) { return .excluded }
         if !world.configuration.selects(uplink.name) { return .notSelected }
         if world.configuration.disabled.contains(uplink.name) { return .disabled }
         if uplink.medium == .other || uplink.medium == .loopback { return .unsuitable(kind: uplink.kind) }
-        if uplink.master != nil { return .enslaved }
+        if let master = uplink.master { return .enslaved(to: world.host.links[master]?.kind ?? "") }
+        if world.configuration.interfaces.isEmpty, world.host.isInner(uplink) { return .inner }
         if !uplink.isUp { return .down }
         if !uplink.isRunning { return .noCarrier }
         return nil
@@ -99,7 +109,9 @@ public struct UplinkMachine: Hashable, Sendable {
         if let obstacle = Self.obstacle(to: uplink, world) { return .failure(Off(obstacle)) }
         guard let uplink else { return .failure(Off(.gone)) }
         if let device = world.host.otherCLAT(on: uplink.index) { return .failure(Off(.otherCLAT(device: device))) }
-        if givesWay(on: uplink.index, world) { return .failure(Off(.nativeIPv4)) }
+        if let native = winner(on: uplink.index, world) {
+            return .failure(Off(.nativeIPv4(via: native.gateway, metric: native.metric)))
+        }
         let fixed = world.policy.fixedIPv6
         // Where nobody else is there to tell, the operator may tell all.
         let isToldAll =
@@ -133,13 +145,14 @@ public struct UplinkMachine: Hashable, Sendable {
                 ? IPv6Prefix(address, length: 64)
                 : knowledge.prefixes.first { $0.prefix.contains(address) }?.prefix
         }
-        guard let prefix = chosen ?? knowledge.prefix(for: entry, current: held, now: now)?.prefix else {
-            return .failure(Off(.noUsablePrefix))
-        }
+        guard
+            let prefix = chosen
+                ?? knowledge.prefix(for: entry, through: routing.router, current: held, now: now)?.prefix
+        else { return .failure(Off(.noUsablePrefix(for: fixed))) }
         if let fixed, world.host.has(fixed) { return .failure(Off(.duplicateAddress(tries: 1))) }
         if let retryAt, retryAt > now, let failure { return .failure(Off(failure)) }
         guard let current = chooseMapping(prefix: prefix, pref64: entry.prefix, uplink: uplink, world) else {
-            return .failure(Off(.addressesTaken))
+            return .failure(Off(.addressesTaken(world.policy.ipv4Address)))
         }
         let mtu = min(knowledge.mtu(linkMTU: uplink.mtu, router: routing.router), world.policy.mtu ?? .max)
         var translator = TranslatorConfiguration(mappings: [current] + draining(besides: current, world), ipv6MTU: mtu)
@@ -157,9 +170,9 @@ public struct UplinkMachine: Hashable, Sendable {
                     ? nil : IPv4Route(metric: chooseMetric(uplink, world), mtu: mtu - 20, source: current.ipv4)))
     }
 
-    /// Whether native IPv4 is there, and wins.
-    private func givesWay(on index: Int, _ world: Surroundings) -> Bool {
-        world.policy.nativeIPv4 == .standDown && world.host.hasNativeIPv4(on: index)
+    /// The route of native IPv4, where that is there and wins.
+    private func winner(on index: Int, _ world: Surroundings) -> DefaultRoute? {
+        world.policy.nativeIPv4 == .standDown ? world.host.nativeIPv4(on: index) : nil
     }
 
     /// How long IPv4 waits for resolvers to tell a PREF64 where routers have ceased to.
@@ -212,7 +225,7 @@ public struct UplinkMachine: Hashable, Sendable {
     private func draining(besides current: Mapping, _ world: Surroundings) -> [Mapping] {
         let serving = standing.translator?.mappings ?? []
         return (target?.translator.mappings ?? []).filter { mapping in
-            mapping.ipv6 != current.ipv6 && mapping.ipv4 != current.ipv4
+            !world.isAddressMissing && mapping.ipv6 != current.ipv6 && mapping.ipv4 != current.ipv4
                 && serving.contains { $0.ipv6 == mapping.ipv6 && $0.ipv4 == mapping.ipv4 }
                 && isOurs(mapping.ipv6, world) && isFree(mapping.ipv4, world)
                 && knowledge.prefixes.contains { $0.prefix.contains(mapping.ipv6) }
@@ -277,6 +290,9 @@ public struct UplinkMachine: Hashable, Sendable {
         let waiting = wanted.map { standing.addresses[$0.current.ipv6]?.isUsable != true } ?? false
         if wanted == nil || standing.route == wanted?.route && standing.translator == wanted?.translator {
             set(newReason, now: now)
+        } else if wanted?.route != nil, let working = standing.working {
+            // Make before break: what stands goes on until what is to come can be used.
+            set(.running(working.pref64), now: now)
         } else {
             set(.starting(next?.name ?? inFlight?.name ?? (waiting ? .addAddress : .setIPv4Route)), now: now)
         }
@@ -326,7 +342,7 @@ public struct UplinkMachine: Hashable, Sendable {
 
     /// Holds everything back for a while: 1 s, 2 s, 4 s ... 64 s.
     mutating func fail(_ failure: Reason, now: BootInstant, pause: Duration? = nil) {
-        if reason.state == .on, now - since > Self.goodRun { failures = 0 }
+        if let retryAt, retryAt + Self.goodRun < now { failures = 0 }
         self.failure = failure
         retryAt = now + (pause ?? .seconds(1 << min(failures, 6)))
         failures += 1
@@ -349,19 +365,6 @@ public struct UplinkMachine: Hashable, Sendable {
             standing.addresses[address] = .preferred
             if address == target?.current.ipv6 { dadCounter = 0 }
         case .optimistic, .tentative: standing.addresses[address] = phase
-        }
-    }
-
-    /// Takes in what mode the ipvlan is in. A thief that comes back at once is given way to for a while.
-    mutating func absorb(modeStolen isStolen: Bool, now: BootInstant) {
-        guard standing.uplinkLink == .ipvlan, isStolen != standing.isModeStolen else { return }
-        standing.isModeStolen = isStolen
-        guard isStolen else { return }
-        modeThefts = (modeThefts + [now]).filter { $0 + Self.goodRun > now }
-        if modeThefts.count > Self.theftLimit {
-            modeThefts = []
-            let text = "another program keeps setting the ipvlans of this interface to another mode than L2"
-            fail(.failed(.restoreMode, text), now: now)
         }
     }
 
@@ -414,36 +417,13 @@ public struct UplinkMachine: Hashable, Sendable {
         return pref64s.isSuspect(old.prefix) ? .dead : pref64s.isRouted(entry) ? .better : .unrouted
     }
 
-    /// The host may be on another network than before, or another one may have taken this one's place: routers and resolvers
-    /// are asked at once, and what no router tells again is forgotten.
-    mutating func doubtNetwork(now: BootInstant) {
-        knowledge.beginDoubt(now: now)
-        solicitation.start(now: now)
-        knowledge.dns.askAgain(now: now)
-    }
-
-    /// Asks routers and resolvers anew, and tries again at once what failed.
-    mutating func renew(now: BootInstant) {
-        solicitation.start(now: now)
-        knowledge.dns.askAgain(now: now)
-        path.checkAgain(now: now)
-        retryAt = nil
-    }
-
-    /// Takes in that the host was asleep: it may be on another network, and a switch may have forgotten the CLAT's address.
-    mutating func resume(now: BootInstant) {
-        renew(now: now)
-        knowledge.beginDoubt(endsInSilence: true, now: now)
-        standing.announced = []
-    }
-
     /// The questions for resolvers that are due, and whether to look for resolvers: where a CLAT is possible and routers
     /// have been heard, but have told no PREF64 that lasts.
     mutating func questions(_ world: Surroundings, now: BootInstant) -> ([DNSQuestion], search: Bool) {
         let isWanted =
             world.policy.usesDNS && Self.obstacle(to: uplink, world) == nil && !knowledge.isSilent
             && knowledge.needsDNS(now: now)
-            && uplink.map { !givesWay(on: $0.index, world) && world.host.canSend(from: $0.index) } ?? false
+            && uplink.map { winner(on: $0.index, world) == nil && world.host.canSend(from: $0.index) } ?? false
         return (knowledge.dns.questions(isWanted: isWanted, now: now), knowledge.dns.takeSearch(now: now))
     }
 
@@ -505,7 +485,7 @@ public struct UplinkMachine: Hashable, Sendable {
         let retry = retryAt.flatMap { $0 > now ? $0 : nil }
         let look = path.nextDeadline(echoes: checksPath)
         let lossEnd = reason == .pref64Lost ? lostSince.map { $0 + Self.lossLimit } : nil
-        return [solicitation.due, look, knowledge.nextChange(after: now), retry, dadDeadline, lossEnd].compactMap { $0 }
-            .min()
+        return [solicitation.due, look, knowledge.nextChange(after: now), retry, dadDeadline, lossEnd, guardTimer.due]
+            .compactMap { $0 }.min()
     }
 }

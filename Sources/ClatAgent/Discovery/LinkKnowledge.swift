@@ -199,22 +199,23 @@ public struct LinkKnowledge: Hashable, Sendable, Codable {
             onLink: Set(prefixes.filter(\.onLink).map(\.prefix)).sorted { $0.description < $1.description })
     }
 
-    /// The prefix to make the CLAT address of, for flows towards a PREF64: autonomous, /64 and preferred; among those
-    /// one of the PREF64's own router (RFC 6724 rule 5.5), the current one, matching in kind (rule 6), longest match
-    /// (rule 8), first heard.
-    public func prefix(for entry: PREF64Table.Entry, current: IPv6Prefix?, now: BootInstant) -> Prefix? {
+    /// The prefix to make the CLAT address of, for flows towards a PREF64 through `router`: autonomous and /64; among those
+    /// a preferred one (RFC 6724 rule 3: a deprecated one is better than none), one of that router (rule 5.5), matching in
+    /// kind (rule 6), the current one, longest match (rule 8), first heard.
+    public func prefix(
+        for entry: PREF64Table.Entry, through router: IPv6Address, current: IPv6Prefix?, now: BootInstant
+    ) -> Prefix? {
         let target = entry.prefix.prefix.address
-        func rank(_ prefix: Prefix) -> (Int, Int, Int, Int) {
+        func rank(_ prefix: Prefix) -> (Int, Int, Int, Int, Int) {
             (
-                prefix.router == entry.router ? 1 : 0,
+                prefix.preferredUntil.map { $0 > now } ?? true ? 1 : 0,
+                prefix.router == router ? 1 : 0,
                 prefix.prefix.address.isUniqueLocal == target.isUniqueLocal ? 1 : 0,
                 prefix.prefix == current ? 1 : 0,
                 min((prefix.prefix.address.high ^ target.high).leadingZeroBitCount, 64)
             )
         }
-        return prefixes.filter { prefix in
-            prefix.autonomous && prefix.prefix.length == 64 && prefix.preferredUntil.map { $0 > now } ?? true
-        }.reduce(nil) { best, prefix in
+        return prefixes.filter { $0.autonomous && $0.prefix.length == 64 }.reduce(nil) { best, prefix in
             guard let best, rank(best) >= rank(prefix) else { return prefix }
             return best
         }

@@ -81,12 +81,14 @@ extension LinkKnowledge {
     }
 
     private var refreshMoments: [BootInstant] {
-        routers.filter { $0.heard < $0.expires }.flatMap { moments(heard: $0.heard, expires: $0.expires) }
-            + pref64s.entries.filter { $0.router != nil }.flatMap { moments(heard: $0.heard, expires: $0.expires) }
+        let words: [(heard: BootInstant, expires: BootInstant?)] =
+            routers.map { ($0.heard, $0.expires) } + prefixes.map { ($0.heard, $0.preferredUntil) }
+            + pref64s.entries.filter { $0.router != nil }.map { ($0.heard, $0.expires) }
+        return words.flatMap { moments(heard: $0.heard, expires: $0.expires) }
     }
 
     private func moments(heard: BootInstant, expires: BootInstant?) -> [BootInstant] {
-        guard let expires else { return [] }
+        guard let expires, heard < expires else { return [] }
         return Self.refreshParts.map { heard + (expires - heard) * $0 }
     }
 }

@@ -114,13 +114,11 @@ extension Instance {
         var surplus: [Route] = []
         for route in try host.netlink.routes(.ipv4)
         where route.isDefault && route.table == .main && route.outputIndex == device.index {
-            guard route.origin.rawValue == UInt8(IPv4Route.origin), case .v4(let source) = route.preferredSource,
-                let mtu = route.mtu, standing.route == nil
-            else {
+            guard let ours = IPv4Route(route), standing.route == nil else {
                 surplus.append(route)
                 continue
             }
-            standing.route = IPv4Route(metric: Int(route.metric), mtu: mtu, source: source)
+            standing.route = ours
         }
         return (standing, surplus)
     }

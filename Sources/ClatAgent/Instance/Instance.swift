@@ -19,7 +19,7 @@ final class HostKernel {
         guards[uplink] = try UplinkGuard(uplink: uplink, name: name, inherited: inherited)
     }
 
-    /// The uplink has gone; it may live on elsewhere.
+    /// Ends that.
     func releaseGuard(of uplink: UInt32) {
         guards[uplink] = nil
     }
@@ -89,7 +89,7 @@ final class Instance {
 
         init(_ namespace: consuming NetworkNamespace) throws(NetlinkError) {
             netlink = try NetlinkSocket(in: namespace)
-            monitor = try NetlinkMonitor([.links, .addresses], in: namespace)
+            monitor = try NetlinkMonitor([.links, .addresses, .neighbours], in: namespace)
             self.namespace = namespace
         }
     }
@@ -114,7 +114,10 @@ final class Instance {
             try here().netlink.addAddress(
                 InterfaceAddress(.v6(address), prefixLength: 128, on: try uplinkIndex(), flags: flags))
         case .removeAddress(let address):
-            try here().netlink.removeAddress(InterfaceAddress(.v6(address), prefixLength: 128, on: try uplinkIndex()))
+            let (place, index) = (try here(), try uplinkIndex())
+            try remove { () throws(NetlinkError) in
+                try place.netlink.removeAddress(InterfaceAddress(.v6(address), prefixLength: 128, on: index))
+            }
             try endRelaying(address)
         case .setRouting(let routing): try set(routing)
         case .announce(let address): try announce(address)
@@ -124,25 +127,25 @@ final class Instance {
         case .updateTranslator(let translator):
             try setRelayMTU(translator.ipv6MTU)
             try packets?.update(translator)
-        case .addIPv4Address(let address): try host.netlink.addAddress(try ipv4(address))
-        case .removeIPv4Address(let address): try host.netlink.removeAddress(try ipv4(address))
+        case .addIPv4Address(let address): try host.netlink.replaceAddress(try ipv4(address))
+        case .removeIPv4Address(let address):
+            try remove { () throws(NetlinkError) in try host.netlink.removeAddress(try ipv4(address)) }
         case .setIPv4Route(let route, let replacing):
-            try host.netlink.replaceRoute(try ipv4(route))
-            if let replacing, replacing.metric != route.metric {
-                try host.netlink.removeRoute(try ipv4(replacing))
-            }
-        case .removeIPv4Route(let route): try host.netlink.removeRoute(try ipv4(route))
+            try add(route, besidesOurs: replacing?.metric == route.metric)
+            if let replacing { try remove(replacing) }
+        case .removeIPv4Route(let route): try remove(route)
         case .stopTranslator: stopTranslator()
         case .removeHostLink:
             let index = hostLink?.index
             (hostLink, hostLinkPeer) = (nil, nil)
-            if let index { try host.netlink.deleteLink(index) }
+            if let index { try remove { () throws(NetlinkError) in try host.netlink.deleteLink(index) } }
         case .removeUplinkLink:
             let index = uplinkLink?.index
             (uplinkLink, routing, uplinkNote) = (nil, nil, nil)
             // Somebody may hold copies of the relay's descriptors, so letting go is not enough.
             defer { (relay, relayed) = (nil, []) }
-            if let index { try here().netlink.deleteLink(index) }
+            let place = try here()
+            if let index { try remove { () throws(NetlinkError) in try place.netlink.deleteLink(index) } }
         case .closeNamespace:
             relay = nil
             packets = nil
@@ -206,6 +209,11 @@ final class Instance {
                     if let event = event(address, removed: removed, uplink: uplink) { events.append(event) }
                 case .link(let link, let removed) where link.index == uplinkLink?.index:
                     events.append(removed ? .clatLinkGone(uplink: uplink) : Self.event(link, uplink: uplink))
+                case .neighbour(let neighbour, removed: false)
+                where neighbour.state.contains(.failed) && neighbour.index == uplinkLink?.index:
+                    if case .v6(let address) = neighbour.address {
+                        events.append(.unreachable(address, uplink: uplink))
+                    }
                 case .overrun: isBehind = true
                 default: break
                 }
@@ -216,9 +224,11 @@ final class Instance {
         }
         if isBehind, let index = uplinkLink?.index {
             let place = try here()
-            events += try place.netlink.addresses(.ipv6, on: index).compactMap {
-                event($0, removed: false, uplink: uplink)
+            var listed: [IPv6Address: AddressPhase] = [:]
+            for address in try place.netlink.addresses(.ipv6, on: index) {
+                if case .v6(let value) = address.address { listed[value] = AddressPhase(address.flags) }
             }
+            events.append(.clatAddresses(listed, uplink: uplink))
             let link = try place.netlink.link(index: index)
             events.append(link.map { Self.event($0, uplink: uplink) } ?? .clatLinkGone(uplink: uplink))
         }
@@ -368,16 +378,6 @@ final class Instance {
     private func setHostLinkMTU(_ mtu: Int) throws {
         try host.netlink.setMTU(mtu, ofLink: try hostIndex())
         if let peer = hostLinkPeer { try here().netlink.setMTU(mtu, ofLink: peer.index) }
-    }
-
-    private func ipv4(_ address: IPv4Address) throws(NetlinkError) -> InterfaceAddress {
-        InterfaceAddress(.v4(address), prefixLength: 32, on: try hostIndex())
-    }
-
-    private func ipv4(_ route: IPv4Route) throws(NetlinkError) -> Route {
-        Route(
-            to: .any(.ipv4), via: .v6(Self.gateway), on: try hostIndex(), metric: UInt32(route.metric), mtu: route.mtu,
-            preferredSource: .v4(route.source), origin: RouteOrigin(rawValue: UInt8(IPv4Route.origin)))
     }
 
     func hostIndex() throws(NetlinkError) -> UInt32 {

@@ -38,10 +38,14 @@ public struct Configuration: Hashable, Sendable {
     /// The defaults.
     public init() {}
 
-    /// Whether an interface of that name is to be served.
+    /// Whether an interface of that name is to be served, unless it is excluded.
     public func selects(_ name: String) -> Bool {
-        (interfaces.isEmpty || interfaces.contains { Glob.matches($0, name) })
-            && !excluded.contains { Glob.matches($0, name) }
+        interfaces.isEmpty || interfaces.contains { Glob.matches($0, name) }
+    }
+
+    /// Whether an interface of that name is to be left alone.
+    public func excludes(_ name: String) -> Bool {
+        excluded.contains { Glob.matches($0, name) }
     }
 
     /// What is wanted of an interface: the first section that matches, else the defaults.

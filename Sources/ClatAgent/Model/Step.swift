@@ -179,4 +179,12 @@ public struct IPv4Route: Hashable, Sendable, Codable {
         self.mtu = mtu
         self.source = source
     }
+
+    /// The route that the kernel tells of; nil where it is none of ours.
+    init?(_ route: DefaultRoute) {
+        guard !route.isIPv6, route.origin == Self.origin, let mtu = route.mtu, let source = route.source else {
+            return nil
+        }
+        self.init(metric: route.metric, mtu: mtu, source: source)
+    }
 }

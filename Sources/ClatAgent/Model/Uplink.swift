@@ -98,30 +98,35 @@ public struct HostAddress: Hashable, Sendable {
     }
 }
 
-/// A default route of the host's main table.
+/// A default route of the host's main table, or one hop of it. Two that differ in anything are two: the kernel has several of one
+/// metric.
 public struct DefaultRoute: Hashable, Sendable {
     /// Of IPv6 rather than IPv4.
     public var isIPv6: Bool
-    /// The interface it leads out of.
+    /// The interface it leads out of; 0 where it leads nowhere (`unreachable` and its like).
     public var index: Int
     /// Its metric; lower wins.
     public var metric: Int
     /// The routing protocol that set it (rtm_protocol).
     public var origin: Int
-    /// Whether it leads to a router, and not merely onto the link.
-    public var hasGateway: Bool
+    /// The router it leads to; nil where it merely leads onto the link.
+    public var gateway: IPAddress?
     /// The IPv4 address it prefers as source; with that it goes.
     public var source: IPv4Address?
+    /// Its own MTU of IPv4 packets, octets. The kernel changes that of an IPv6 route without a word.
+    public var mtu: Int?
 
     /// All fields as given.
     public init(
-        isIPv6: Bool, index: Int, metric: Int, origin: Int, hasGateway: Bool = true, source: IPv4Address? = nil
+        isIPv6: Bool, index: Int, metric: Int, origin: Int, gateway: IPAddress?, source: IPv4Address? = nil,
+        mtu: Int? = nil
     ) {
         self.isIPv6 = isIPv6
         self.index = index
         self.metric = metric
         self.origin = origin
-        self.hasGateway = hasGateway
+        self.gateway = gateway
         self.source = source
+        self.mtu = mtu
     }
 }

@@ -195,10 +195,11 @@ public final class Agent {
                 if case .associated(let index) = notice {
                     log.debug("\(name(Int(index))): the station has associated with an access point")
                 }
-                for event in HostMirror.events(notice) {
-                    if case .linkGone(let index) = event { kernel.releaseGuard(of: UInt32(index)) }
-                    take(event)
+                if case .route(let route, removed: _, replaces: true) = notice, route.destination.length == 0 {
+                    take(.routes(try HostMirror.defaultRoutes(&kernel.netlink)))
+                    continue
                 }
+                for event in HostMirror.events(notice) { take(event) }
             }
         } catch {
             log.warning("\(error)")
@@ -373,6 +374,7 @@ public final class Agent {
             let text = Choice.change(from: before, to: choice, cause)
             log.log(.notice, name(index), event: .pref64, text)
             control?.publish(.pref64, name(index), text)
+        case .releaseGuard(let index): kernel.releaseGuard(of: UInt32(clamping: index))
         case .carryOut(let step, let index): carryOut(step, on: index)
         case .finish: reactor.stop()
         }

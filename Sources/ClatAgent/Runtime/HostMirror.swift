@@ -12,9 +12,13 @@ enum HostMirror {
         let addresses = try netlink.addresses()
         host.addresses = Set(addresses.map(HostAddress.init))
         host.tentative = Set(addresses.filter(\.isUnusable).map(HostAddress.init))
-        host.defaultRoutes = Set(
-            (try netlink.routes(.ipv4) + netlink.routes(.ipv6)).flatMap(DefaultRoute.all))
+        host.defaultRoutes = try defaultRoutes(&netlink)
         return host
+    }
+
+    /// Those of both families.
+    static func defaultRoutes(_ netlink: inout NetlinkSocket) throws(NetlinkError) -> Set<DefaultRoute> {
+        Set((try netlink.routes(.ipv4) + netlink.routes(.ipv6)).flatMap(DefaultRoute.all))
     }
 
     /// What a notice means; nothing where it means nothing to us.
@@ -28,7 +32,7 @@ enum HostMirror {
                     ? .addressGone(HostAddress(address))
                     : .address(HostAddress(address), isTentative: address.isUnusable)
             ]
-        case .route(let route, let removed):
+        case .route(let route, let removed, _):
             DefaultRoute.all(in: route).map { removed ? .routeGone($0) : .route($0) }
         case .neighbour, .overrun, .malformed: []
         }
@@ -71,17 +75,24 @@ extension HostAddress {
 }
 
 extension DefaultRoute {
-    /// One for each interface that a default route of the main table leads out of.
+    /// One for each hop of a default route of the main table.
     static func all(in route: Route) -> [DefaultRoute] {
-        guard route.isDefault, route.table == .main, !route.flags.contains(.cloned) else { return [] }
-        let hops =
-            route.outputIndex.map { [($0, route.gateway)] } ?? route.nextHops.map { ($0.outputIndex, $0.gateway) }
+        guard route.destination.length == 0, route.table == .main, !route.flags.contains(.cloned) else { return [] }
+        let hops: [(UInt32, IPAddress?)] =
+            if !route.isDefault {
+                [(0, nil)]
+            } else if let index = route.outputIndex {
+                [(index, route.gateway)]
+            } else {
+                route.nextHops.map { ($0.outputIndex, $0.gateway) }
+            }
+        let isIPv6 = route.family == .ipv6
         let source: IPv4Address? =
             if case .v4(let address) = route.preferredSource { address } else { nil }
         return hops.map { index, gateway in
             DefaultRoute(
-                isIPv6: route.family == .ipv6, index: Int(index), metric: Int(route.metric),
-                origin: Int(route.origin.rawValue), hasGateway: gateway != nil, source: source)
+                isIPv6: isIPv6, index: Int(index), metric: Int(route.metric), origin: Int(route.origin.rawValue),
+                gateway: gateway, source: source, mtu: isIPv6 ? nil : route.mtu)
         }
     }
 }
