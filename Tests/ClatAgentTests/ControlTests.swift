@@ -196,7 +196,7 @@ struct ControlTests {
             (#"{"method":"org.varlink.service.GetInfo"}"#, #""interfaces":["org.clatagent","org.varlink.service"]"#),
             (
                 #"{"method":"org.varlink.service.GetInterfaceDescription","parameters":{"interface":"org.clatagent"}}"#,
-                "method Renew(interface: string) -> ()"
+                "method Renew(interface: string, resolvers: ?[]string) -> ()"
             ),
             (
                 #"{"method":"org.varlink.service.GetInterfaceDescription","parameters":{"interface":"org.example"}}"#,

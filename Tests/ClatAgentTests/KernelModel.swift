@@ -28,6 +28,8 @@ struct KernelModel {
     var failing: Set<Step.Name> = []
     /// Metrics of IPv4 default routes that others have set.
     var foreignMetrics: Set<Int> = []
+    /// Uplinks whose device has gone without a notice.
+    var untold: Set<Int> = []
     /// Uplinks that are kept clean.
     var guards: Set<Int> = []
 
@@ -66,7 +68,8 @@ struct KernelModel {
             result = .hostLink(index: nextIndex)
         case .addAddress(let address):
             try require(place.uplinkLink != nil, "no link")
-            try require(place.hostLink != nil, "the host would send back what is relayed")
+            try require(
+                place.hostLink != nil || untold.contains(uplink), "the host would send back what is relayed")
             try require(place.translator != nil, "the stack would answer what comes for the address")
             try require(!places.values.contains { $0.addresses[address] != nil }, "two instances with one address")
             place.addresses[address] = .tentative

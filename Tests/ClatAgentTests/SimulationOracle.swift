@@ -103,7 +103,15 @@ struct HostOracle {
             configuration.interfaces.isEmpty || configuration.interfaces.contains(link.name)
         else { return (false, false) }
         // All IPv4 addresses that an uplink ever has here are those of another CLAT. Onto the link leads nothing without one.
-        let isOther = addresses.contains { if case .v4 = $0.value { $0.index == index } else { false } }
+        func hasOther(_ index: Int) -> Bool {
+            addresses.contains { if case .v4 = $0.value { $0.index == index } else { false } }
+        }
+        // Of one on a point-to-point device nobody can tell what it serves.
+        let anywhere = routes.contains {
+            !$0.isIPv6 && links[$0.index]?.medium == .pointToPoint && hasOther($0.index)
+        }
+        if anywhere { return (false, false) }
+        let isOther = hasOther(index)
         let out = routes.filter { !$0.isIPv6 && $0.index == index && ($0.gateway != nil || isOther) }
         let policy = configuration.policy(for: link.name)
         if !out.isEmpty, isOther || policy.nativeIPv4 == .standDown { return (false, false) }

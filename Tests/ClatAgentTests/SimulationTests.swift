@@ -335,6 +335,7 @@ struct Simulation {
                 world.kernel.places[index]?.routes.removeAll { $0.source == address }
             }
             if lost.contains(.device) {
+                world.kernel.untold.insert(index)
                 world.kernel.places[index]?.hostLink = nil
                 world.kernel.places[index]?.ipv4s = []
                 world.kernel.places[index]?.routes = []
@@ -352,6 +353,7 @@ struct Simulation {
             guard let place = world.kernel.places[index], place.uplinkLink != nil else { continue }
             try world.happen(.clatAddresses(place.addresses, uplink: index))
         }
+        world.kernel.untold = []
         try world.happen(.snapshot(host))
     }
 

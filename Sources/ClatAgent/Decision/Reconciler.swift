@@ -83,6 +83,8 @@ enum Reconciler {
 
         guard standing.hasNamespace else { return .createNamespace }
         guard standing.uplinkLink != nil else {
+            // It knows the link that has gone.
+            if standing.translator != nil { return nextUndo(standing) }
             return .createUplinkLink(
                 parent: target.uplink, attachment: target.attachment, hardwareAddress: target.hardwareAddress)
         }
