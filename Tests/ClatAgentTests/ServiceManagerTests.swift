@@ -58,8 +58,9 @@ struct ServiceManagerTests {
             }
         }
         var handover = try Handover(decoding: Array(HandoverTests.golden.utf8))
+        // As many as wait in a socket that nobody reads (net.unix.max_dgram_qlen).
         let descriptors = Instance.Descriptors(
-            namespace: 0, tun: 1, links: [2, 0, 1], uplinkGuard: 2, relay: [1, 2, 0])
+            namespace: 0, tun: 1, links: [2, 0], uplinkGuard: 2, relay: [1, 2, 0])
         var store = DescriptorStore(manager, holding: ["tun-9", "state-4"])
         func keep(_ isLast: Bool = false, at milliseconds: Int64) -> BootInstant? {
             store.keep(
@@ -68,7 +69,7 @@ struct ServiceManagerTests {
         #expect(keep(at: 0) == nil)
         #expect(
             heard() == [
-                "+netns-7", "+tun-7", "+tcx-uplink-7", "+tcx-tun-7", "+tcx-host-7", "+relay-tap-7",
+                "+netns-7", "+tun-7", "+tcx-uplink-7", "+tcx-tun-7", "+relay-tap-7",
                 "+relay-in-7", "+relay-out-7", "+guard-7", "+state-5", "-state-4",
                 "-tun-9",
             ])
@@ -85,7 +86,7 @@ struct ServiceManagerTests {
         store.drop(uplink: 7)
         #expect(
             heard() == [
-                "-guard-7", "-netns-7", "-relay-in-7", "-relay-out-7", "-relay-tap-7", "-tcx-host-7", "-tcx-tun-7",
+                "-guard-7", "-netns-7", "-relay-in-7", "-relay-out-7", "-relay-tap-7", "-tcx-tun-7",
                 "-tcx-uplink-7",
                 "-tun-7",
             ])
