@@ -10,6 +10,7 @@ private final class Obedient: ControlTarget {
     func renew(_ interface: String) -> Bool { knows(interface) }
     func setResolvers(_ servers: [IPv6Address], of interface: String) -> Bool { knows(interface) }
     func knows(_ interface: String) -> Bool { interface == "eth0" }
+    func canSwitch(_ interface: String) -> Bool { knows(interface) }
     func set(_ interface: String, enabled: Bool, lasting: Bool) throws(SystemError) {}
     func reexec() -> String { "" }
     func namespaceDescriptor(of interface: String) -> CInt? { nil }
