@@ -64,10 +64,12 @@ public struct Host: Hashable, Sendable {
     }
 
     /// Whether it is a bridge that joins only containers and virtual machines of the host, if anything: docker0, virbr0 and their
-    /// like. On such one the host is the router, and what advertises is a guest.
+    /// like. On such one the host is the router, and what advertises is a guest. Where the host itself has its way out by it, as in
+    /// a container whose uplink is a veth, it is none.
     func isInner(_ uplink: Uplink) -> Bool {
         uplink.kind == "bridge"
             && !links.values.contains { $0.master == uplink.index && !["veth", "tun", "dummy"].contains($0.kind) }
+            && !defaultRoutes.contains { $0.isIPv6 && $0.index == uplink.index }
     }
 
     /// The device of another CLAT that serves the interface: one with an address of 192.0.0.0/29 (RFC 7335) and an IPv4
