@@ -76,7 +76,7 @@ def test_connections_live_through_several_reexecs(lab, figure, datapath):
             said = reexec(running)
             took = time.monotonic() - begun
             assert said.returncode == 0 and "eth0 on" in said.stdout, said.stderr + running.log
-            assert took < 10 * PATIENCE, "status answers soon again"
+            assert took < 5 * PATIENCE, "status answers soon again"
             assert running.log.count(WHOLE) == number, running.log
             print(f"reexec answered after {took * 1000:.0f} ms")
         assert transfer.is_running, "the transfer was over too soon to show anything"
