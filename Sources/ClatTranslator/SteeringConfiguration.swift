@@ -5,7 +5,7 @@ extension clat_config {
     /// What the programs must know of that configuration, with the translator's own limits.
     init(_ devices: Steering.Devices, _ configuration: TranslatorConfiguration, kernelPath: Bool) {
         self.init()
-        let known = configuration.mappings.prefix(TranslatorConfiguration.mappingLimit).map {
+        let known = configuration.pairs.map {
             clat_mapping($0, strict: configuration.strictWellKnownPrefix)
         }
         mappings_count = UInt32(known.count)

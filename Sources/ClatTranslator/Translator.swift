@@ -65,7 +65,7 @@ public struct Translator: ~Copyable, Sendable {
         self.configuration.ipv6MTU = ipv6MTU
         self.configuration.ipv4MTU = min(max(configuration.ipv4MTU, 68), 0xffff)
         self.configuration.lowestIPv6MTU = min(max(configuration.lowestIPv6MTU, 1280), ipv6MTU)
-        mappings = configuration.mappings.prefix(TranslatorConfiguration.mappingLimit).map(ActiveMapping.init)
+        mappings = configuration.pairs.map(ActiveMapping.init)
     }
 
     /// Translates one frame (a `virtio_net_hdr` of 10 octets and an IP packet) and sends what comes of it: one packet,

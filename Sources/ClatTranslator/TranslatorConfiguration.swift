@@ -8,6 +8,9 @@ public struct TranslatorConfiguration: Hashable, Sendable {
     /// At least one; more than ``mappingLimit`` are ignored. The first is current, the others drain after a renumbering. Outbound the host's
     /// source address selects the mapping, inbound the IPv6 destination together with the PREF64 of the source.
     public var mappings: [Mapping]
+    /// PREF64s that the link tells besides the current mapping's: what comes from there to that is let in as well, and nothing goes out
+    /// there, so that a flow's last packets arrive after another prefix was chosen.
+    public var inboundPREF64s: [PREF64] = []
     /// The uplink's IPv6 MTU in octets; taken as 1280 if less (RFC 8200 section 5).
     public var ipv6MTU: Int
     /// The MTU towards the host in octets.
@@ -35,6 +38,14 @@ public struct TranslatorConfiguration: Hashable, Sendable {
     /// How many errors per second the translator makes, towards each side; 0 for none. Those about a packet's size are counted
     /// apart, so that no flood of others hides the path's MTU.
     public var errorsPerSecond: UInt32 = 100
+
+    /// The mappings and, after all of them, the current one with each other PREF64; ``mappingLimit`` at most. The first that fits is taken.
+    public var pairs: ArraySlice<Mapping> {
+        let inbound = mappings.first.map { current in
+            inboundPREF64s.map { Mapping(ipv4: current.ipv4, ipv6: current.ipv6, pref64: $0) }
+        }
+        return (mappings + (inbound ?? [])).prefix(Self.mappingLimit)
+    }
 
     /// A configuration for an uplink of that MTU; `ipv4MTU` is `ipv6MTU` - 20, `lowestIPv6MTU` is `ipv6MTU`.
     public init(mappings: [Mapping], ipv6MTU: Int) {

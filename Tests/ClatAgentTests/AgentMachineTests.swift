@@ -369,23 +369,6 @@ struct AgentMachineTests {
         #expect(world.kernel.places[2]?.routes.map(\.mtu) == [1280])
     }
 
-    @Test("an ipvlan whose mode is stolen is set back, but a thief that keeps coming is given way to for a while")
-    func modeStolen() throws {
-        var world = try started()
-        try world.happen(.advertisement(try parse(header + prefix1 + pref64), uplink: 2))
-        world.steps = []
-        for _ in 0..<3 {
-            try world.happen(.clatLink(isModeStolen: true, uplink: 2))
-            #expect(world.uplink(2)?.reason.state == .on)
-        }
-        #expect(world.steps == [.restoreMode, .restoreMode, .restoreMode])
-        try world.happen(.clatLink(isModeStolen: true, uplink: 2))
-        #expect(world.uplink(2)?.reason.code == "step-failed")
-        #expect(world.kernel.isClean)
-        try world.pass(.seconds(2))
-        #expect(world.uplink(2)?.reason.state == .on)
-    }
-
     @Test("the veth is made for the largest packet the uplink brings, also when that grows")
     func deviceMTU() throws {
         var world = try started()

@@ -7,7 +7,7 @@ import Testing
 
 @Suite("The handover to the next process")
 struct HandoverTests {
-    /// One as layout 2 has it. Where this test must change, the layout's number must.
+    /// One as layout 3 has it. Where this test must change, the layout's number must.
     static let golden = """
         {"entries":[{"carrierLosses":3,"index":7,"ipv6MTU":1500,"knowledge":{"otherResolvers":["told",{"heard":100000000000,"servers":["2001:db8::53"]}],\
         "pref64s":{"entries":[{"expires":1900000000000,"heard":100000000000,"preference":0,"prefix":"64:ff9b::/96",\
@@ -15,11 +15,12 @@ struct HandoverTests {
         "prefixes":[{"autonomous":true,"heard":100000000000,"onLink":true,"preferredUntil":2000000000000,"prefix":"2001:db8:1::/64",\
         "router":"fe80::1"}],"rdnss":[{"heard":100000000000,"router":"fe80::1","server":"2001:db8:1::53"}],"refreshAsked":0,\
         "routers":[{"address":"fe80::1","expires":1900000000000,"hardwareAddress":2199023255553,"heard":100000000000,\
-        "mtu":1500,"preference":1}]},"mappings":[{"ipv4":"192.0.0.1","ipv6":"2001:db8:1::c1a7","pref64":"64:ff9b::/96"}],\
+        "mtu":1500,"preference":1}],"routes":[{"heard":100000000000,"preference":0,"prefix":"64:ff9b::/96",\
+        "router":"fe80::1"}]},"mappings":[{"ipv4":"192.0.0.1","ipv6":"2001:db8:1::c1a7","pref64":"64:ff9b::/96"}],\
         "name":"eth0","since":90000000000,"standing":{"addresses":["2001:db8:1::c1a7","preferred"],\
         "announced":["2001:db8:1::c1a7"],"hasNamespace":true,"hostLink":12,"hostLinkMTU":1500,"ipv4s":["192.0.0.1"],\
         "isModeStolen":false,"route":{"metric":1025,"mtu":1480,"source":"192.0.0.1"},"routing":{"hardwareAddress":\
-        2199023255553,"onLink":["2001:db8:1::/64"],"router":"fe80::1"},"uplinkLink":"ipvlan"},"steering":"tcx"}],"layout":2}
+        2199023255553,"onLink":["2001:db8:1::/64"],"router":"fe80::1"},"uplinkLink":"ipvlan"},"steering":"tcx"}],"layout":3}
         """
 
     private func golden() throws -> Handover { try Handover(decoding: Array(Self.golden.utf8)) }
@@ -39,8 +40,8 @@ struct HandoverTests {
     @Test(
         "what no agent of this layout wrote is refused in words",
         arguments: [
-            ("\"layout\":2}", "\"layout\":1}", "has layout 1, and this agent reads 2"),
-            ("\"layout\":2}", "\"layout\":2", "cannot be read"),
+            ("\"layout\":3}", "\"layout\":1}", "has layout 1, and this agent reads 3"),
+            ("\"layout\":3}", "\"layout\":3", "cannot be read"),
             ("\"entries\":[", "\"entries\":7,\"x\":[", "cannot be read"),
             ("\"index\":7", "\"index\":0", "says of eth0 what cannot be: an interface index"),
             ("\"index\":7", "\"index\":4294967303", "says of eth0 what cannot be: an interface index"),

@@ -180,6 +180,8 @@ struct World {
     var searches = 0
     /// Every change of the PREF64, in words.
     var choices: [String] = []
+    /// What was said of the path.
+    var judgements: [String?] = []
     /// What the translator's counters of TCP and UDP say.
     var traffic: (outbound: UInt64, inbound: UInt64) = (0, 0)
     /// Every echo request: to whom.
@@ -224,6 +226,7 @@ struct World {
                     queue.append(.resolvers(systemResolvers.servers, systemResolvers.source, uplink: uplink))
                 case .chose(let choice, let before, let cause, _):
                     choices.append(Choice.change(from: before, to: choice, cause))
+                case .judged(let path, _): judgements.append(path.sentence)
                 case .sample(let uplink):
                     queue.append(.traffic(outbound: traffic.outbound, inbound: traffic.inbound, uplink: uplink))
                 case .echo(let address, let prefix, let uplink):

@@ -152,6 +152,10 @@ struct PathWatchTests {
         world.traffic = (2, 0)
         try world.pass(.seconds(400))
         #expect(path() == .answered)
+        #expect(
+            world.judgements == [
+                "answers come back", "nothing has come back for the last 9 packets of TCP and UDP", "answers come back",
+            ])
     }
 
     @Test("answers that cease to come make the check address be asked again, once")

@@ -23,6 +23,24 @@ private func native(_ index: Int, via last: UInt8, metric: Int = 100) -> Default
     DefaultRoute(isIPv6: false, index: index, metric: metric, origin: 16, gateway: .v4(IPv4Address(192, 0, 2, last)))
 }
 
+@Suite("What others change of the CLAT's own")
+struct StolenTests {
+    @Test("an ipvlan whose mode is stolen is set back, but a thief that keeps coming is given way to for a while")
+    func modeStolen() throws {
+        var world = try started()
+        for _ in 0..<3 {
+            try world.happen(.clatLink(isModeStolen: true, uplink: 2))
+            #expect(world.uplink(2)?.reason.state == .on)
+        }
+        #expect(world.steps == [.restoreMode, .restoreMode, .restoreMode])
+        try world.happen(.clatLink(isModeStolen: true, uplink: 2))
+        #expect(world.uplink(2)?.reason.code == "step-failed")
+        #expect(world.kernel.isClean)
+        try world.pass(.seconds(2))
+        #expect(world.uplink(2)?.reason.state == .on)
+    }
+}
+
 @Suite("The mirror of default routes")
 struct DefaultRouteTests {
     @Test("two that differ in their router alone are two: one may go")

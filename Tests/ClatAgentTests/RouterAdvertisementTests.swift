@@ -63,6 +63,11 @@ struct RouterAdvertisementTests {
             ("26 02 07 09 ff020000 00000000 00000000", .pref64Prefix),
             ("05 01 0000 000004ff", .mtu),
             ("05 02 0000 00000500 00000000 00000000", .mtu),
+            ("18 01 40 00 00000e10", .routeInformation),
+            ("18 02 60 00 00000e10 0064ff9b00000000", .routeInformation),
+            ("18 03 81 00 00000e10 0064ff9b000000000000000000000000", .routeInformation),
+            ("18 03 60 10 00000e10 0064ff9b000000000000000000000000", .routeInformation),
+            ("18 04 60 00 00000e10 0064ff9b0000000000000000000000000000000000000000", .routeInformation),
             ("19 01 0000 00000e10", .rdnss),
             ("19 02 0000 00000e10 00000000 00000000", .rdnss),
             ("03 03 40c0 00000e10 00000708 00000000 20010db800010000", .prefixInformation),
@@ -125,6 +130,24 @@ struct RouterAdvertisementTests {
         #expect(advertisement.rdnss.map(\.lifetime) == [600])
         #expect(advertisement.rdnss.first?.servers.map(\.description) == ["2001:db8::53", "2001:db8::54"])
         #expect(advertisement.ignoredOptions == [])
+    }
+
+    @Test(
+        "a route has as many octets of its prefix as it needs, or more",
+        arguments: [
+            ("18 01 00 08 00000e10", "::/0", .high, 3600),
+            ("18 02 20 00 ffffffff 20010db8ffffffff", "2001:db8::/32", .medium, .max),
+            ("18 02 40 18 00000000 20010db800640000", "2001:db8:64::/64", .low, 0),
+            ("18 03 60 e7 00000e10 0064ff9b0000000000000000ffffffff", "64:ff9b::/96", .medium, 3600),
+            ("18 03 00 00 00000e10 0064ff9b000000000000000000000000", "::/0", .medium, 3600),
+        ] as [(String, String, RouterAdvertisement.Preference, UInt32)])
+    func route(option: String, prefix: String, preference: RouterAdvertisement.Preference, lifetime: UInt32) throws {
+        let advertisement = try parse(header + option)
+        #expect(advertisement.ignoredOptions == [])
+        let route = try #require(advertisement.routes.first)
+        #expect(route.prefix.description == prefix)
+        #expect(route.preference == preference)
+        #expect(route.lifetime == lifetime)
     }
 
     @Test("a solicitation from :: is a whole packet with the right checksum")

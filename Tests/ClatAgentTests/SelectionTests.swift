@@ -35,7 +35,7 @@ struct SelectionTests {
         #expect(
             world.choices.last == "PREF64 2001:db8:65::/96 from router fe80::2, as router fe80::1 is no default router")
         let machine = try #require(world.uplink(2))
-        #expect(try machine.knowledge.pref64s.why(#require(machine.entry)) == "which is a default router")
+        #expect(try machine.knowledge.pref64s.why(#require(machine.entry)) == "which leads there")
         try world.happen(.advertisement(try parse(header + prefix1 + pref64), uplink: 2))
         #expect(used(world) == ["2001:db8:65::/96", "fe80::2"])
         // The same where its lifetime runs out untold, while its PREF64 goes on.
@@ -136,6 +136,53 @@ struct SelectionTests {
         #expect(mappings() == ["192.0.0.2 2001:db8:65::/96", "192.0.0.1 2001:db8:65::/96"])
         try world.pass(.seconds(60))
         #expect(mappings().count == 2 && world.uplink(2)?.reason.state == .on)
+    }
+
+    @Test("a router that says that it leads there goes before default routers, by the longest prefix, while it says so")
+    func routes() throws {
+        let wide = "18 02 20 08 00000708 20010db800000000",
+            narrow = "18 03 60 00 00000258 20010db8006400000000000000000000"
+        // Nobody's default router, but it knows the way.
+        var world = World()
+        try world.happen(.link(ethernet(2)))
+        try world.happen(.advertisement(try parse(noRouter + prefix1 + pref64, from: second), uplink: 2))
+        #expect(world.uplink(2)?.reason == .noRouter)
+        try world.happen(.advertisement(try parse(noRouter + narrow, from: second), uplink: 2))
+        #expect(used(world) == ["2001:db8:64::/96", "fe80::2"])
+        #expect(world.uplink(2)?.reason.state == .on)
+        // The first one is a default router, and has a wider route of higher preference.
+        try world.happen(.advertisement(try parse(header + prefix1 + pref64 + wide), uplink: 2))
+        #expect(used(world) == ["2001:db8:64::/96", "fe80::2"])
+        try world.pass(.seconds(601))
+        #expect(used(world) == ["2001:db8:64::/96", "fe80::1"])
+        try world.happen(.advertisement(try parse(noRouter + narrow, from: second), uplink: 2))
+        #expect(used(world) == ["2001:db8:64::/96", "fe80::2"])
+        try world.happen(
+            .advertisement(
+                try parse(noRouter + narrow.replacing("00000258", with: "00000000"), from: second), uplink: 2))
+        #expect(used(world) == ["2001:db8:64::/96", "fe80::1"])
+        for number in 0..<40 {
+            let other = narrow.replacing("db80064", with: "db81\(number + 100)")
+            try world.happen(.advertisement(try parse(noRouter + other, from: second), uplink: 2))
+        }
+        #expect(world.uplink(2)?.knowledge.routes.count == LinkKnowledge.routeCapacity)
+        #expect(world.uplink(2)?.refused[.noRoom] == 9)
+    }
+
+    @Test("what is told besides is taken from, as long as it is told")
+    func inbound() throws {
+        var world = try started(prefix1 + pref64 + otherPREF64)
+        func inbound() -> [String]? { world.uplink(2)?.standing.translator?.inboundPREF64s.map(\.description) }
+        #expect(inbound() == ["2001:db8:65::/96"])
+        try world.happen(.advertisement(try parse(header + prefix1 + pref64 + otherPREF64, from: second), uplink: 2))
+        #expect(inbound() == ["2001:db8:65::/96"])
+        try world.happen(.advertisement(try parse(noRouter), uplink: 2))
+        try world.happen(
+            .advertisement(try parse(header + pref64.replacing("07 08", with: "0000"), from: second), uplink: 2))
+        #expect(used(world) == ["2001:db8:65::/96", "fe80::2"])
+        #expect(inbound() == ["2001:db8:64::/96"])
+        try world.happen(.advertisement(try parse(noRouter + pref64.replacing("07 08", with: "0000")), uplink: 2))
+        #expect(inbound() == [])
     }
 
     @Test("a /96 whose bits 64 to 71 are not zero is taken, and the log says that they should be")

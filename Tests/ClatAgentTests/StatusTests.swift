@@ -8,7 +8,7 @@ struct StatusTests {
         var status = InterfaceStatus(
             interface: "wlan0", state: .on,
             reason: ReasonStatus(code: "running", sentence: "IPv4 works through the NAT64 at 64:ff9b::/96"),
-            sinceSeconds: 320, advertisements: 3, refusedAdvertisements: ["own": 2],
+            sinceSeconds: 320, advertisements: 3, refusedAdvertisements: ["own-advertisement": 2],
             counters: [
                 "packets-out": 1, "octets-out": 84, "packets-in": 1234, "octets-in": 5_678_901, "kernel-packets-in": 7,
                 "tcp-in": 5, "drop-igmp": 4, "reassembled": 2, "fragments-made": 0,
@@ -56,11 +56,27 @@ struct StatusTests {
                 received      1234 packets, 5.6 MB
                 dropped       igmp 4: IGMP has no translation.
                 also          reassembled 2
-                RAs refused   own 2
+                RAs refused   own-advertisement 2: This host sends them itself, as the
+                              router of that link: nothing is wrong.
             eth0: IPv4 is off because no router on this link announces a NAT64 prefix
                 (PREF64); ask the network's operator (for 5 s).
             """
         #expect(StatusText.lines(of: agent(on, off)).joined(separator: "\n") == expected)
+    }
+
+    @Test(
+        "each reason why something was not used has a sentence of its own, with what to do; another version's has none")
+    func refusals() {
+        func check<Problem: CountedProblem & CaseIterable>(_ problems: Problem.Type) {
+            let sentences = Problem.allCases.map(\.sentence)
+            #expect(Set(sentences).count == sentences.count)
+            for sentence in sentences {
+                #expect(sentence.wholeMatch(of: #/[A-Z][^.]+[:,] [^.]+\./#) != nil, "\(sentence)")
+            }
+        }
+        check(RouterAdvertisementProblem.self)
+        check(DNSProblem.self)
+        #expect(DNSProblem.words(of: ["tomorrow's": 3, "unreadable": 0]) == ["tomorrow's 3"])
     }
 
     @Test("colours add escape sequences and nothing else")

@@ -164,6 +164,28 @@ struct InboundTests {
         }
     }
 
+    @Test("What comes from another PREF64 that is told is for the current mapping, by which alone packets go out")
+    func inboundPREF64s() {
+        let prefixes = ["2001:db8:64::/96", "2001:db8:65::/48", "2001:db8:66::/96", "2001:db8:67::/96"].map {
+            PREF64.text($0)
+        }
+        var configuration = TranslatorConfiguration.standard
+        configuration.inboundPREF64s = prefixes
+        var bench = Bench(configuration)
+        func input(_ prefix: PREF64) -> V6 {
+            V6(source: prefix.embed(IPv4Address(198, 51, 100, 1))).with { $0.udp([5]) }
+        }
+        for (number, prefix) in ([.wellKnown] + prefixes.prefix(3)).enumerated() {
+            let expected = inbound { $0.identification = number }.with { $0.udp([5]) }
+            #expect(bench.hex(input(prefix).octets) == hex(expected.octets))
+        }
+        #expect(bench.packets(V4().with { $0.udp([]) }.octets) == [outbound().with { $0.udp([]) }.octets])
+        #expect(bench.drops == [:])
+        // There is room for so many, and mappings go first.
+        #expect(bench.packets(input(prefixes[3]).octets).first?.first == 0x60)
+        #expect(bench.drops == ["source-outside": 1])
+    }
+
     @Test("Nodes of our own link are native even where a short PREF64 covers them")
     func ownPrefix() {
         var mapping = Mapping.standard

@@ -7,7 +7,7 @@ import ClatBase
 private func check(_ link: LinkKnowledge, now: BootInstant) {
     precondition(link.routers.count <= LinkKnowledge.routerCapacity)
     precondition(link.prefixes.count <= LinkKnowledge.prefixCapacity)
-    precondition(link.rdnss.count <= LinkKnowledge.resolverCapacity)
+    precondition(link.rdnss.count <= LinkKnowledge.resolverCapacity && link.routes.count <= LinkKnowledge.routeCapacity)
     precondition(link.pref64s.entries.count <= PREF64Table.capacity)
     precondition(link.dns.resolvers.count <= DNSDiscovery.capacity)
     precondition(

@@ -52,6 +52,12 @@ def mtu(value):
     return option(5, struct.pack("!HI", 0, value))
 
 
+def route_information(prefix, lifetime=1800, preference="medium"):
+    """RFC 4191 section 2.3, of length 3."""
+    network = ipaddress.IPv6Network(prefix)
+    return option(24, struct.pack("!BBI", network.prefixlen, PREFERENCES[preference] << 3, lifetime) + network.network_address.packed)
+
+
 def rdnss(addresses, lifetime=1800):
     """RFC 8106 section 5.1."""
     return option(25, struct.pack("!HI", 0, lifetime) + b"".join(ipaddress.IPv6Address(a).packed for a in addresses))

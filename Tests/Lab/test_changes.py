@@ -11,7 +11,7 @@ import pytest
 import ra
 import resolver
 from agent import binary
-from lab import Lab
+from lab import DATAPATHS, Lab
 from namespace import wait_until
 
 pytestmark = pytest.mark.agent
@@ -147,6 +147,60 @@ def test_a_pref64_that_changes_in_mid_flow_at_the_same_nat64(lab):
     uses(agent, pref64=OTHER)
     assert echo(client, b"still here") == b"still here"
     assert agent.interface()["ipv6Address"] == address
+
+
+@pytest.mark.parametrize("datapath", DATAPATHS)
+def test_what_comes_from_a_pref64_that_is_told_besides_arrives(lab, datapath):
+    """Packets go out through one, and answers come through the other."""
+    first, second = lab.site.router, lab.add_router()
+    agent = lab.agent(datapath=datapath)
+    address, fixed, other = agent.wait_for("on")["ipv6Address"], "192.168.253.77", "2001:db8:98::/96"
+    lab.site.add_nat64(lab.directory, "nat64a", other, 252, [(fixed, address)])
+    lab.site.add_nat64(lab.directory, "nat64b", OTHER, 254, [(fixed, address)])
+    second.advertiser.advertise(second.advertisement([OTHER]))
+    withdrawn = ra.pref64(lab.site.pref64, lifetime=0)
+    first.advertiser.advertise(first.advertisement([other], extra=[withdrawn], lifetime=0))
+    assert uses(agent, pref64=OTHER)["ipv6Address"] == address
+    lab.site.answer_by("nat64a", fixed)
+    with lab.capture(lab.site.router.namespace, "lan", lambda frame: frame.is_ipv6 and frame.protocol == 6) as wire:
+        client = connection(lab)
+        assert echo(client, b"by another way") == b"by another way"
+        wait_until(lambda: len(wire.frames) >= 2, what="the connection on the link")
+    answers = [ipaddress.IPv6Address(frame.source) for frame in wire.frames if frame.destination == address]
+    assert answers and all(source in ipaddress.IPv6Network(other) for source in answers)
+    heard = agent.interface()["advertisements"]
+    first.advertiser.advertise(first.advertisement(extra=[ra.pref64(other, lifetime=0)], lifetime=0))
+    agent.wait_until(lambda entry: entry["advertisements"] > heard, "its end")
+    client.settimeout(1)
+    with pytest.raises(TimeoutError):
+        echo(client, b"and now?")
+
+
+def test_a_router_that_says_that_it_leads_to_the_nat64_is_taken(lab):
+    """It is nobody's default router (RFC 4191)."""
+    second = lab.add_router()
+    agent = lab.agent()
+    agent.wait_for("on")
+    heard = agent.interface()["advertisements"]
+
+    def announce(lifetime):
+        second.advertiser.advertise(
+            second.advertisement(extra=[ra.route_information(lab.site.pref64, lifetime=lifetime)], lifetime=0))
+
+    def passes(router):
+        with lab.capture(router.namespace, "lan", lambda frame: frame.is_ipv6 and frame.protocol == 6) as wire:
+            client = connection(lab)
+            wait_until(lambda: len(wire.frames) >= 3, 5, what=f"the connection by {router.link_local}")
+            client.close()
+
+    passes(lab.site.router)
+    announce(1800)
+    agent.wait_until(lambda entry: entry["advertisements"] > heard, "the second router's word")
+    passes(second)
+    announce(0)
+    agent.wait_until(lambda entry: entry["advertisements"] > heard + 1, "the second router's other word")
+    passes(lab.site.router)
+    assert agent.interface()["state"] == "on"
 
 
 def test_one_of_two_routers_takes_its_pref64_back(lab):

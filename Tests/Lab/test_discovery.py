@@ -282,7 +282,7 @@ def test_a_probe_tells_what_routers_and_resolvers_say_and_changes_nothing(silent
     second = silent.add_router()
     prefix, other = silent.site.pref64, network.PREF64_BY_LENGTH[64]
     second.advertiser.advertise(second.advertisement(
-        extra=[ra.pref64(other), ra.option(38, bytes(4))], preference="high", lifetime=600))
+        extra=[ra.pref64(other), ra.route_information(other, 600, "low"), ra.option(38, bytes(4))], preference="high", lifetime=600))
     with serve(silent, ttl=600):
         before = snapshot.take(silent.laptop)
         status, report = probe(silent, "eth0", "--json")
@@ -292,6 +292,7 @@ def test_a_probe_tells_what_routers_and_resolvers_say_and_changes_nothing(silent
         assert heard[silent.site.router.link_local]["pref64s"] == []
         assert heard[second.link_local]["pref64s"] == [{"prefix": other, "lifetimeSeconds": 1800}]
         assert heard[second.link_local]["preference"] == "high"
+        assert heard[second.link_local]["routes"] == [{"prefix": other, "preference": "low", "lifetimeSeconds": 600}]
         assert heard[second.link_local]["leftOut"] == ["pref64-length"]
         answer, = report["resolvers"]
         assert (answer["address"], answer["prefixes"]) == (silent.site.resolver, [prefix])

@@ -35,6 +35,8 @@ def agent(lab, server):
         yield started
     finally:
         print(started.log)
+        # A test's `disable` lasts until reboot.
+        lab.laptop.run([binary(), "enable", UPLINK], check=True)
         assert started.stop() == 0
 
 

@@ -24,13 +24,18 @@ extension ProbeReport {
                 let preferred = prefix.preferredSeconds.map(StatusText.duration) ?? "ever"
                 add("prefix", "\(prefix.prefix)\(flags), valid for \(valid), preferred for \(preferred)")
             }
+            for route in one.routes {
+                let lifetime =
+                    route.lifetimeSeconds.map { $0 == 0 ? "withdrawn" : "for \(StatusText.duration($0))" } ?? "for ever"
+                add("route", "\(route.prefix), preference \(route.preference), \(lifetime)")
+            }
             if !one.resolvers.isEmpty { add("resolvers", one.resolvers.joined(separator: ", ")) }
             if let mtu = one.mtu { add("MTU", "\(mtu)") }
-            if !one.leftOut.isEmpty { add("left out", one.leftOut.joined(separator: ", ")) }
+            let leftOut = Dictionary(one.leftOut.map { ($0, 1) }, uniquingKeysWith: +)
+            for words in RouterAdvertisementProblem.words(of: leftOut) { add("left out", words) }
         }
-        if !refused.isEmpty {
-            let counts = refused.sorted { $0.key < $1.key }.map { "\($0.key) \($0.value)" }
-            lines.append("Advertisements refused: \(counts.joined(separator: ", "))")
+        lines += RouterAdvertisementProblem.words(of: refused).flatMap {
+            StatusText.wrapped("Advertisements refused: \($0)", indent: 4)
         }
         if resolvers.isEmpty { lines.append("No resolver of \(interface) is known.") }
         for one in resolvers {

@@ -55,12 +55,12 @@ public enum StatusText {
         }
         for words in status.drops { add("dropped", words) }
         add("also", list(status.counters.filter { !isTraffic($0.key) }) { $0.replacing("-", with: " ") })
-        add("RAs refused", list(status.refusedAdvertisements.mapValues(UInt64.init)) { $0 })
+        for words in RouterAdvertisementProblem.words(of: status.refusedAdvertisements) { add("RAs refused", words) }
         for resolver in status.resolvers {
             let place = resolver.source == .resolvConf ? " (of /etc/resolv.conf, for want of the link's own)" : ""
             add("resolver", "\(resolver.address)\(place): \(resolver.says ?? "not asked")")
         }
-        add("DNS refused", list(status.refusedAnswers.mapValues(UInt64.init)) { $0 })
+        for words in DNSProblem.words(of: status.refusedAnswers) { add("DNS refused", words) }
         return lines
     }
 

@@ -79,6 +79,7 @@ public struct AgentMachine: Hashable, Sendable {
         let (questions, search) = uplink.questions(world, now: now)
         actions += questions.map { .ask($0, uplink: index) } + (search ? [.findResolvers(uplink: index)] : [])
         actions += uplink.watchPath(world, now: now)
+        if uplink.path.takeVerdict() { actions.append(.judged(uplink.path, uplink: index)) }
         let choice = isPossible ? uplink.entry.map(Choice.init) : nil
         if isPossible, choice != uplink.choice {
             actions.insert(

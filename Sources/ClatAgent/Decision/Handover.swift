@@ -6,7 +6,7 @@ import FoundationEssentials
 /// link. Descriptors of namespace, TUN and programs go beside it. Kept as JSON; times are of CLOCK_BOOTTIME.
 struct Handover: Hashable, Sendable, Codable {
     /// The layout of what is below, and of all that it holds. One that changes gets another number; no other is read.
-    static let layout = 2
+    static let layout = 3
     /// More octets than seven CLATs can take.
     static let maximumSize = 1 << 20
 

@@ -213,6 +213,8 @@ public enum Action: Hashable, Sendable {
     case echo(IPv4Address, through: PREF64, uplink: Int)
     /// A word for the log: another PREF64, or another source of it; nil is none.
     case chose(Choice?, insteadOf: Choice?, Choice.Cause, uplink: Int)
+    /// A word for the log: the path has turned out to work, or not to.
+    case judged(PathWatch, uplink: Int)
     /// Carry out a step; answered by ``Event/done(_:_:uplink:)`` or ``Event/failed(_:_:uplink:)``.
     case carryOut(Step, uplink: Int)
     /// Let the uplink go that was kept clean of the CLAT's IPv4 addresses.

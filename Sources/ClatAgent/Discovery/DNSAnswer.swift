@@ -13,22 +13,6 @@ public struct DNSAnswer: Hashable, Sendable {
     public var negativeLifetime: Int?
 }
 
-/// Why a DNS message was not used.
-public enum DNSProblem: String, Error, Hashable, Sendable, CaseIterable {
-    /// It ends in the middle.
-    case truncated
-    /// A query, or of another operation than QUERY.
-    case notAnAnswer = "not-an-answer"
-    /// To a question that was not asked.
-    case otherQuestion = "other-question"
-    /// A name with a label type that is none, or without an end.
-    case name = "malformed-name"
-    /// An AAAA or SOA record that is too short or too long.
-    case record = "malformed-record"
-    /// Any of these, where c-ares does not say which.
-    case unreadable
-}
-
 extension DNSAnswer {
     /// `ipv4only.arpa.` in AAAA, class IN, as it stands in a question.
     static let question: [UInt8] =

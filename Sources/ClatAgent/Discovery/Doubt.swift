@@ -56,7 +56,7 @@ extension LinkKnowledge {
         doubt.answered = doubt.answered ?? now
         let words =
             routers.map { ($0.address, $0.heard) } + prefixes.map { ($0.router, $0.heard) }
-            + rdnss.map { ($0.router, $0.heard) }
+            + routes.map { ($0.router, $0.heard) } + rdnss.map { ($0.router, $0.heard) }
             + pref64s.entries.compactMap { entry in entry.router.map { ($0, entry.heard) } }
         self.doubt = words.contains { doubt.concerns($0.0, $0.1) } ? doubt : nil
     }
@@ -67,6 +67,7 @@ extension LinkKnowledge {
         self.doubt = nil
         routers.removeAll { doubt.concerns($0.address, $0.heard) }
         prefixes.removeAll { doubt.concerns($0.router, $0.heard) }
+        routes.removeAll { doubt.concerns($0.router, $0.heard) }
         rdnss.removeAll { doubt.concerns($0.router, $0.heard) }
         // No router has shown that this is the network of before, of which others told.
         if doubt.confirmed.isEmpty { otherResolvers = otherResolvers.filter { $0.value.heard >= doubt.since } }

@@ -38,6 +38,16 @@ public struct LinkKnowledge: Hashable, Sendable, Codable {
         public var heard: BootInstant
     }
 
+    /// A destination that one router leads to, whether it is a default router or not (RFC 4191).
+    struct Route: Hashable, Sendable, Codable {
+        var router: IPv6Address
+        var prefix: IPv6Prefix
+        var preference: RouterAdvertisement.Preference
+        /// nil is never.
+        var expires: BootInstant?
+        var heard: BootInstant
+    }
+
     /// A resolver, as one router tells.
     struct RDNSS: Hashable, Sendable, Codable {
         var router: IPv6Address
@@ -62,6 +72,8 @@ public struct LinkKnowledge: Hashable, Sendable, Codable {
     /// Whom to ask for ipv4only.arpa, and when.
     public internal(set) var dns = DNSDiscovery()
     /// In the order first heard.
+    var routes: [Route] = []
+    /// In the order first heard.
     var rdnss: [RDNSS] = []
     /// What others than routers have told.
     var otherResolvers: [ResolverSource: OtherResolvers] = [:]
@@ -78,16 +90,18 @@ public struct LinkKnowledge: Hashable, Sendable, Codable {
     public static let prefixCapacity = 32
     /// See ``routerCapacity``.
     public static let resolverCapacity = 16
+    /// See ``routerCapacity``.
+    public static let routeCapacity = 32
 
     /// What outlives the process: resolvers are asked anew.
     private enum CodingKeys: String, CodingKey {
-        case routers, prefixes, pref64s, rdnss, otherResolvers, refreshAsked, doubt
+        case routers, prefixes, pref64s, routes, rdnss, otherResolvers, refreshAsked, doubt
     }
 
     /// Whether no more is known than ever can be learnt.
     var isWithinCapacity: Bool {
         routers.count <= Self.routerCapacity && prefixes.count <= Self.prefixCapacity && pref64s.isWithinCapacity
-            && rdnss.count <= Self.resolverCapacity
+            && rdnss.count <= Self.resolverCapacity && routes.count <= Self.routeCapacity
             && doubt?.confirmed.count ?? 0 <= Self.routerCapacity
             && otherResolvers.values.allSatisfy { $0.servers.count <= Self.resolverCapacity }
     }
@@ -118,6 +132,9 @@ public struct LinkKnowledge: Hashable, Sendable, Codable {
         }
         var surplus = 0
         for information in advertisement.prefixes where !hear(information, from: router.address, now: now) {
+            surplus += 1
+        }
+        for information in advertisement.routes where !hear(information, from: router.address, now: now) {
             surplus += 1
         }
         for option in advertisement.rdnss {
@@ -163,33 +180,30 @@ public struct LinkKnowledge: Hashable, Sendable, Codable {
         endDoubt(now: now)
         pref64s.expire(now: now)
         prefixes.removeAll { prefix in prefix.validUntil.map { $0 <= now } ?? false }
+        routes.removeAll { route in route.expires.map { $0 <= now } ?? false }
         let known = rdnss.count
         rdnss.removeAll { entry in entry.expires.map { $0 <= now } ?? false }
         if rdnss.count != known { useResolvers(now: now) }
         routers.removeAll { router in
             router.expires <= now && router.heard + .seconds(3600) <= now
                 && !pref64s.entries.contains { $0.router == router.address }
+                && !routes.contains { $0.router == router.address }
         }
-        pref64s.prefer(Set(routers.filter { $0.expires > now }.map(\.address)))
+        let defaultRouters = routers.filter { $0.expires > now }.map(\.address)
+        pref64s.prefer(
+            pref64s.entries.filter { entry in
+                (defaultRouters + leading(to: entry).map(\.router)).contains { $0 == entry.router }
+            })
     }
 
     /// When ``expire(now:)``, a deprecation, a refresh or a question is next due.
     public func nextChange(after now: BootInstant) -> BootInstant? {
         let moments =
             prefixes.flatMap { [$0.validUntil, $0.preferredUntil] } + routers.map { $0.expires }
-            + rdnss.map(\.expires) + [pref64s.nextExpiry, dns.nextDeadline, nextRefresh, doubt?.end]
+            + routes.map(\.expires) + rdnss.map(\.expires) + [
+                pref64s.nextExpiry, dns.nextDeadline, nextRefresh, doubt?.end,
+            ]
         return moments.compactMap { $0 }.filter { $0 > now }.min()
-    }
-
-    /// The default router to use towards a PREF64: the one that told it if it is a default router, else the best that
-    /// is.
-    public func router(for entry: PREF64Table.Entry, now: BootInstant) -> Router? {
-        let candidates = routers.filter { $0.expires > now }
-        if let teller = candidates.first(where: { $0.address == entry.router }) { return teller }
-        return candidates.reduce(nil) { best, router in
-            guard let best, best.preference >= router.preference else { return router }
-            return best
-        }
     }
 
     /// The routes of a host on this link that sends through one router.

@@ -63,8 +63,8 @@ public struct PREF64Table: Hashable, Sendable, Codable {
     public private(set) var entries: [Entry] = []
     /// Prefixes through which nothing came back, and until when they are passed over.
     private var suspects: [PREF64: BootInstant] = [:]
-    /// Routers whose PREF64s are used, while there are any: those that are default routers.
-    private var defaultRouters: Set<IPv6Address> = []
+    /// What is used, while there is any: words of resolvers, and of routers that lead there.
+    private var routed: Set<Word> = []
     /// Entries refused because the table was full.
     public private(set) var refused = 0
 
@@ -166,11 +166,26 @@ public struct PREF64Table: Hashable, Sendable, Codable {
         suspects = [:]
     }
 
-    /// Takes in which routers are default routers now.
-    mutating func prefer(_ routers: Set<IPv6Address>) { defaultRouters = routers }
+    /// What an entry is known by.
+    private struct Word: Hashable {
+        var source: Source
+        var prefix: PREF64
 
-    /// Whether no router told it, or one that is a default router.
-    func isRouted(_ entry: Entry) -> Bool { entry.router.map(defaultRouters.contains) ?? true }
+        init(_ entry: Entry) { (source, prefix) = (entry.source, entry.prefix) }
+    }
+
+    /// Takes in which routers lead to what they tell now.
+    mutating func prefer(_ entries: [Entry]) { routed = Set(entries.map(Word.init)) }
+
+    /// Whether no router told it, or one that leads there.
+    func isRouted(_ entry: Entry) -> Bool { entry.router == nil || routed.contains(Word(entry)) }
+
+    /// What else is told, each once, in the order first heard.
+    func others(than prefix: PREF64) -> [PREF64] {
+        entries.map(\.prefix).reduce(into: []) { others, told in
+            if told != prefix, !others.contains(told) { others.append(told) }
+        }
+    }
 
     /// When the next entry runs out.
     public var nextExpiry: BootInstant? {

@@ -42,6 +42,7 @@ public struct PathWatch: Hashable, Sendable {
     private var unansweredSince: BootInstant?
     private var echoDue: BootInstant?
     private var echoTries = 0
+    private var told: Bool?
 
     /// The counters are read at once, as what to compare with, after this, and then after twice as long each time.
     static let initialInterval: Duration = .seconds(5)
@@ -149,6 +150,21 @@ public struct PathWatch: Hashable, Sendable {
         case (_, .unanswered): true
         case (let echo, .unknown): echo != nil && echoTries > Self.echoPauses.count
         }
+    }
+
+    private var works: Bool? {
+        if isDead { return false }
+        switch (echo, traffic) {
+        case (.reply, _), (_, .answered): return true
+        default: return nil
+        }
+    }
+
+    /// Whether the path has turned out to work, or not to; said once for each.
+    mutating func takeVerdict() -> Bool {
+        guard let works, works != told else { return false }
+        told = works
+        return true
     }
 
     /// When there is next something to do; `echoes` is whether anybody is to be asked.

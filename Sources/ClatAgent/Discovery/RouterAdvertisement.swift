@@ -4,13 +4,23 @@ public import ClatTranslator
 
 /// What one Router Advertisement says (RFC 4861 section 4.2), as far as a CLAT needs it.
 public struct RouterAdvertisement: Hashable, Sendable {
-    /// Router preference (RFC 4191 section 2.1); the reserved value reads as medium.
+    /// Router preference (RFC 4191 section 2.1).
     public enum Preference: Int, Sendable, Codable, Comparable {
         case low = -1
         case medium = 0
         case high = 1
         /// Orders by preference.
         public static func < (left: Preference, right: Preference) -> Bool { left.rawValue < right.rawValue }
+
+        /// Bits 3 and 4 of the octet it is in; nil of the reserved value.
+        init?(flags: UInt8) {
+            switch flags >> 3 & 3 {
+            case 0: self = .medium
+            case 1: self = .high
+            case 3: self = .low
+            default: return nil
+            }
+        }
     }
 
     /// A Prefix Information option (RFC 4861 section 4.6.2).
@@ -43,11 +53,21 @@ public struct RouterAdvertisement: Hashable, Sendable {
         public var lifetime: UInt32
     }
 
+    /// A Route Information option (RFC 4191 section 2.3).
+    public struct RouteInformation: Hashable, Sendable {
+        /// Where the router leads, bits past its length cleared.
+        public var prefix: IPv6Prefix
+        /// Among the routers that lead there.
+        public var preference: Preference
+        /// Seconds; `.max` is for ever, 0 withdraws.
+        public var lifetime: UInt32
+    }
+
     /// The link-local address it came from.
     public var router: IPv6Address
     /// Seconds for which this is a default router; 0: it is none.
     public var routerLifetime: Int
-    /// Among default routers; medium where it is none (RFC 4191 section 2.2).
+    /// Among default routers; medium where it is none, and of the reserved value (RFC 4191 section 2.2).
     public var preference: Preference
     /// Its Ethernet address, from the Source Link-Layer Address option (RFC 4861 section 4.6.1).
     public var hardwareAddress: HardwareAddress?
@@ -59,44 +79,11 @@ public struct RouterAdvertisement: Hashable, Sendable {
     public var pref64s: [PREF64Information] = []
     /// In the order of the message.
     public var rdnss: [RDNSS] = []
+    /// In the order of the message.
+    public var routes: [RouteInformation] = []
     /// Options that were left out, by reason; the rest of the message stands (RFC 4861 section 6.1.2, RFC 8781
     /// section 5).
     public var ignoredOptions: [RouterAdvertisementProblem] = []
-}
-
-/// Why a Router Advertisement, or one option of it, was not used.
-public enum RouterAdvertisementProblem: String, Error, Hashable, Sendable, CaseIterable {
-    /// Not from a link-local address (RFC 4861 section 6.1.2).
-    case sourceNotLinkLocal = "source-not-link-local"
-    /// Hop limit not 255: it came through a router (RFC 4861 section 6.1.2).
-    case hopLimit = "hop-limit-not-255"
-    /// Not type 134, or code not 0.
-    case notAnAdvertisement = "not-an-advertisement"
-    /// Under 16 octets, or an option that ends past the message.
-    case truncated
-    /// An option of length 0, which would never end.
-    case emptyOption = "option-length-zero"
-    /// The host's own: it is a router on that link.
-    case own = "own-advertisement"
-    /// More octets or options than a link can carry with reason.
-    case tooLarge = "too-large"
-    /// More advertisements on the link than there is a reason for (``RouterAdvertisement/perSecond``); it was not looked at.
-    case tooMany = "too-many"
-    /// A router, prefix, PREF64 or resolver beyond those that are kept of a link.
-    case noRoom = "no-room"
-    /// A PREF64 option whose length is not 2 (in units of 8 octets).
-    case pref64Length = "pref64-length"
-    /// A PREF64 option with prefix length code 6 or 7.
-    case pref64PrefixLengthCode = "pref64-prefix-length-code"
-    /// A PREF64 that cannot be one: unspecified, loopback, IPv4-mapped, link-local or multicast.
-    case pref64Prefix = "pref64-illegal-prefix"
-    /// A Prefix Information option of a wrong length, with a prefix past 128 bits, a link-local prefix, or preferred
-    /// longer than valid.
-    case prefixInformation = "prefix-information"
-    /// An RDNSS option of a wrong length.
-    case rdnss
-    /// An MTU option of a wrong length or under 1280.
-    case mtu
 }
 
 extension RouterAdvertisement {
@@ -131,12 +118,7 @@ extension RouterAdvertisement {
         guard message[0] == Self.type, message[1] == 0 else { throw .notAnAdvertisement }
         router = source
         routerLifetime = Int(message.big16(6))
-        preference =
-            switch (routerLifetime, message[5] >> 3 & 3) {
-            case (1..., 1): .high
-            case (1..., 3): .low
-            default: .medium
-            }
+        preference = routerLifetime > 0 ? Preference(flags: message[5]) ?? .medium : .medium
 
         var position = 16
         var count = 0
@@ -165,6 +147,7 @@ extension RouterAdvertisement {
         case UInt8(ND_OPT_MTU):
             guard option.count == 8, option.big32(4) >= 1280 else { throw .mtu }
             mtu = Int(option.big32(4))
+        case RouteInformation.type: routes.append(try RouteInformation(option: option))
         case RDNSS.type: rdnss.append(try RDNSS(option: option))
         case PREF64Information.type: pref64s.append(try PREF64Information(option: option))
         default: break
@@ -200,6 +183,25 @@ extension RouterAdvertisement.RDNSS {
         servers = stride(from: 8, to: option.count, by: 16).compactMap {
             IPv6Address(bytes: option[$0..<$0 + 16])
         }
+    }
+}
+
+extension RouterAdvertisement.RouteInformation {
+    /// Which option it is (RFC 4191 section 2.3).
+    fileprivate static let type: UInt8 = 24
+
+    /// Type 24, length 1 to 3: prefix length, 3 reserved bits, 2 of preference, 3 reserved, lifetime, and 0, 8 or 16 octets of
+    /// the prefix, but no fewer than its length needs.
+    init(option: [UInt8]) throws(RouterAdvertisementProblem) {
+        let octets = Array(option.dropFirst(8))
+        guard octets.count <= 16, Int(option[2]) <= octets.count * 8,
+            let preference = RouterAdvertisement.Preference(flags: option[3]),
+            let address = IPv6Address(bytes: octets + Array(repeating: 0, count: 16 - octets.count)),
+            let prefix = IPv6Prefix(address, length: Int(option[2]))
+        else { throw .routeInformation }
+        self.prefix = prefix
+        self.preference = preference
+        lifetime = option.big32(4)
     }
 }
 

@@ -33,8 +33,7 @@ struct RouteSteering: ~Copyable, Sendable {
         try netlink.replaceRoute(Route(to: .any(.ipv4), on: devices.tun))
         try netlink.replaceRoute(Route(to: .any(.ipv6), on: devices.tun, table: Self.table))
         try Self.steer(
-            configuration.mappings.prefix(TranslatorConfiguration.mappingLimit), uplink: uplink, host: devices.host,
-            &netlink)
+            configuration.pairs, uplink: uplink, host: devices.host, &netlink)
         self.netlink = Mutex(netlink)
         self.devices = devices
         uplinkName = uplink
@@ -44,8 +43,7 @@ struct RouteSteering: ~Copyable, Sendable {
     borrowing func update(_ configuration: TranslatorConfiguration) throws(NetlinkError) {
         try netlink.withLock { netlink throws(NetlinkError) in
             try Self.steer(
-                configuration.mappings.prefix(TranslatorConfiguration.mappingLimit), uplink: uplinkName,
-                host: devices.host, &netlink)
+                configuration.pairs, uplink: uplinkName, host: devices.host, &netlink)
         }
     }
 
@@ -60,7 +58,7 @@ struct RouteSteering: ~Copyable, Sendable {
     private static func steer(
         _ mappings: ArraySlice<Mapping>, uplink: String, host: UInt32, _ netlink: inout NetlinkSocket
     ) throws(NetlinkError) {
-        let routes = mappings.map { Route(to: IPPrefix(.v4($0.ipv4)), via: .v6(peer), on: host) }
+        let routes = Set(mappings.map(\.ipv4)).map { Route(to: IPPrefix(.v4($0)), via: .v6(peer), on: host) }
         for route in routes { try netlink.replaceRoute(route) }
         for old in try netlink.routes(.ipv4)
         where old.outputIndex == host && !routes.contains(where: { $0.destination == old.destination }) {

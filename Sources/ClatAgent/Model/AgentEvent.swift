@@ -6,6 +6,8 @@ public struct AgentEvent: Codable, Sendable, Equatable {
         case state
         /// Another PREF64 was chosen, or another source of it, or none is left.
         case pref64
+        /// The path through the NAT64 has turned out to work, or not to.
+        case path
         /// The CLAT's IPv6 address got further.
         case address
         /// Something was built or undone.

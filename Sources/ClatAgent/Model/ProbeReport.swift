@@ -16,6 +16,16 @@ public struct ProbeReport: Codable, Sendable, Equatable {
             public var preferredSeconds: Int?
         }
 
+        /// Where it says that it leads, whether it is a default router or not (RFC 4191).
+        public struct Route: Codable, Sendable, Equatable {
+            /// ADDRESS/LENGTH.
+            public var prefix: String
+            /// high, medium or low.
+            public var preference: String
+            /// Seconds; absent is for ever, 0 withdraws it.
+            public var lifetimeSeconds: Int?
+        }
+
         /// A NAT64 prefix.
         public struct Announced: Codable, Sendable, Equatable {
             /// ADDRESS/LENGTH.
@@ -38,6 +48,8 @@ public struct ProbeReport: Codable, Sendable, Equatable {
         public var prefixes: [Prefix]
         /// In the order of the message.
         public var pref64s: [Announced]
+        /// In the order of the message.
+        public var routes: [Route]
         /// Addresses of resolvers.
         public var resolvers: [String]
         /// Options that could not be used, by reason.

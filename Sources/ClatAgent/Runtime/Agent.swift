@@ -374,6 +374,10 @@ public final class Agent {
             let text = Choice.change(from: before, to: choice, cause)
             log.log(.notice, name(index), event: .pref64, text)
             control?.publish(.pref64, name(index), text)
+        case .judged(let path, let index):
+            guard let text = path.sentence else { break }
+            log.log(path.isDead ? .notice : .info, name(index), event: .path, text)
+            control?.publish(.path, name(index), text)
         case .releaseGuard(let index): kernel.releaseGuard(of: UInt32(clamping: index))
         case .carryOut(let step, let index): carryOut(step, on: index)
         case .finish: reactor.stop()

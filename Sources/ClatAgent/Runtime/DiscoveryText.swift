@@ -81,7 +81,7 @@ extension PREF64Table {
         let peers = others.filter { $0.source.rank == chosen.source.rank }
         if others.isEmpty { return "as nothing else is told" }
         if peers.isEmpty { return "which goes before \(others.map(\.source.text).joined(separator: " and "))" }
-        if isRouted(chosen), peers.contains(where: { !isRouted($0) }) { return "which is a default router" }
+        if isRouted(chosen), peers.contains(where: { !isRouted($0) }) { return "which leads there" }
         if peers.contains(where: { $0.preference < chosen.preference }) { return "which has the highest preference" }
         return "which was heard first"
     }

@@ -199,6 +199,11 @@ extension ProbeReport.Advertisement {
             pref64s: advertisement.pref64s.map {
                 Announced(prefix: $0.prefix.description, lifetimeSeconds: $0.lifetime)
             },
+            routes: advertisement.routes.map {
+                Route(
+                    prefix: $0.prefix.description, preference: "\($0.preference)", lifetimeSeconds: seconds($0.lifetime)
+                )
+            },
             resolvers: advertisement.rdnss.flatMap { $0.servers.map(\.description) },
             leftOut: advertisement.ignoredOptions.map(\.rawValue))
     }
