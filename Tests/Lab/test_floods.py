@@ -143,10 +143,25 @@ def test_advertisements(flooded):
 
 
 def test_refused_advertisements(flooded):
-    before = counted(flooded, "too-many")
-    measure(flooded, "Router Advertisements with hop limit 64", [
+    """Those that came through a router take nothing of what the routers of the link may send."""
+    before = {name: counted(flooded, name) for name in ("hop-limit-not-255", "too-many")}
+    busy = measure(flooded, "Router Advertisements with hop limit 64", [
         ra.RouterAdvertisement(ip_hop_limit=64).packet()], everybody=True)
-    assert counted(flooded, "too-many") > before
+    assert counted(flooded, "hop-limit-not-255") > before["hop-limit-not-255"] and counted(flooded, "too-many") == before["too-many"]
+    assert busy.share < 0.8
+
+
+def test_advertisements_of_a_router_amid_refused_ones(flooded):
+    router = flooded.lab.site.router
+    heard = flooded.agent.interface()["advertisements"]
+    packet = ra.RouterAdvertisement(ip_hop_limit=64).packet()
+    with flood(lambda packet: flooded.forger.send(packet, everybody=True), [packet]) as sent:
+        wait_until(lambda: sent[0] > 1000, what="the flood")
+        for _ in range(10):
+            router.advertiser.send(router.advertisement([flooded.lab.site.pref64]))
+            time.sleep(0.1)
+    # A queue that is full may lose one.
+    wait_until(lambda: flooded.agent.interface()["advertisements"] - heard >= 9, what="what the router said")
 
 
 def test_fragments(flooded):

@@ -111,8 +111,7 @@ extension RouterAdvertisement {
     public init(
         message: [UInt8], from source: IPv6Address, hopLimit: Int
     ) throws(RouterAdvertisementProblem) {
-        guard source.isLinkLocal else { throw .sourceNotLinkLocal }
-        guard hopLimit == 255 else { throw .hopLimit }
+        try Self.check(source: source, hopLimit: hopLimit)
         guard message.count >= 16 else { throw .truncated }
         guard message.count <= Self.maximumSize else { throw .tooLarge }
         guard message[0] == Self.type, message[1] == 0 else { throw .notAnAdvertisement }
@@ -136,6 +135,12 @@ extension RouterAdvertisement {
             }
             position += length
         }
+    }
+
+    /// Whether a message comes from a station of the link (RFC 4861 section 6.1.2).
+    static func check(source: IPv6Address, hopLimit: Int) throws(RouterAdvertisementProblem) {
+        guard source.isLinkLocal else { throw .sourceNotLinkLocal }
+        guard hopLimit == 255 else { throw .hopLimit }
     }
 
     private mutating func read(option bytes: ArraySlice<UInt8>) throws(RouterAdvertisementProblem) {

@@ -53,8 +53,6 @@ public final class Agent {
     /// Whether the mirror of the kernel is out of date, and when it, or that of an instance, is brought up to date again.
     private var isBehind = false
     private var catchUpDue: BootInstant?
-    private var advertisementLimits: [Int: RateLimit] = [:]
-    private var surplusAdvertisements: [Int: Int] = [:]
 
     /// Messages of a kind that are taken in before others have their turn, so that a flood keeps the agent from nothing else.
     private static let turn = 64
@@ -253,29 +251,22 @@ public final class Agent {
     }
 
     private func readAdvertisements() {
+        // Taken in together, as there may be many.
+        var refused: [Int: [RouterAdvertisementProblem: Int]] = [:]
         do throws(SystemError) {
             for _ in 0..<Self.turn {
                 guard let message = try routers.receive() else { break }
-                let now = UInt64(clamping: BootInstant.now.nanoseconds)
-                guard
-                    advertisementLimits[message.uplink, default: RateLimit()].allows(
-                        RouterAdvertisement.perSecond, now: now)
-                else {
-                    surplusAdvertisements[message.uplink, default: 0] += 1
-                    continue
-                }
                 switch message.content {
                 case .success(let advertisement): take(.advertisement(advertisement, uplink: message.uplink))
-                case .failure(let problem): take(.refusedAdvertisement(problem, uplink: message.uplink))
+                case .failure(let problem): refused[message.uplink, default: [:]][problem, default: 0] += 1
                 }
             }
         } catch {
             log.warning("\(error)")
         }
-        for (index, count) in surplusAdvertisements {
-            take(.refusedAdvertisement(.tooMany, count: count, uplink: index))
+        for (index, counts) in refused {
+            for (problem, count) in counts { take(.refusedAdvertisement(problem, count: count, uplink: index)) }
         }
-        surplusAdvertisements = [:]
     }
 
     private func readAnswers() {

@@ -15,7 +15,6 @@ public final class Probe {
     private var report: ProbeReport
     private var answers: [IPv6Address: (outcome: DNSOutcome, milliseconds: Int)] = [:]
     private var open: Set<IPv6Address> = []
-    private var limit = RateLimit()
 
     /// How long the first advertisement is waited for: two solicitations, and the time a router may take to answer.
     private static let patience: Duration = .seconds(5)
@@ -86,10 +85,6 @@ public final class Probe {
         for _ in 0..<Int(RouterAdvertisement.perSecond) {
             guard let message = try? routers.receive() else { break }
             guard message.uplink == index else { continue }
-            guard limit.allows(RouterAdvertisement.perSecond, now: UInt64(clamping: BootInstant.now.nanoseconds)) else {
-                report.refused[RouterAdvertisementProblem.tooMany.rawValue, default: 0] += 1
-                continue
-            }
             switch message.content {
             case .success(let advertisement):
                 report.advertisements.append(

@@ -7,8 +7,10 @@ import Glibc
 public struct RouterSocket: ~Copyable {
     private let socket: OwnedDescriptor
     private var buffer = [UInt8](repeating: 0, count: RouterAdvertisement.maximumSize + 1)
+    /// What may be looked at yet, by interface index.
+    private var limits: [Int: RateLimit] = [:]
 
-    /// One received message: an advertisement, or why it is none.
+    /// One received message: an advertisement, or why it is not used.
     public struct Message: Sendable {
         /// The interface it came in by.
         public var uplink: Int
@@ -16,6 +18,8 @@ public struct RouterSocket: ~Copyable {
         public var content: Result<RouterAdvertisement, RouterAdvertisementProblem>
     }
 
+    /// Links of which ``limits`` are kept.
+    private static let linkLimit = 256
     /// ICMPv6 type of a Router Solicitation (RFC 4861 section 4.1).
     private static let solicitation = UInt8(ND_ROUTER_SOLICIT)
 
@@ -54,11 +58,25 @@ public struct RouterSocket: ~Copyable {
             if code == EAGAIN || code == EINTR { return nil }
             throw SystemError(call: "receive from the raw ICMPv6 socket", code: code)
         }
-        let bytes = Array(buffer.prefix(count))
-        let content = Result { () throws(RouterAdvertisementProblem) in
-            try RouterAdvertisement(message: bytes, from: IPv6Address(source.sin6_addr), hopLimit: Int(hopLimit))
+        let uplink = Int(index)
+        do throws(RouterAdvertisementProblem) {
+            let router = IPv6Address(source.sin6_addr)
+            // What comes from beyond the link takes nothing from those on it.
+            try RouterAdvertisement.check(source: router, hopLimit: Int(hopLimit))
+            guard isWithinLimit(uplink) else { throw .tooMany }
+            let advertisement = try RouterAdvertisement(
+                message: Array(buffer.prefix(count)), from: router, hopLimit: Int(hopLimit))
+            return Message(uplink: uplink, content: .success(advertisement))
+        } catch {
+            return Message(uplink: uplink, content: .failure(error))
         }
-        return Message(uplink: Int(index), content: content)
+    }
+
+    private mutating func isWithinLimit(_ uplink: Int) -> Bool {
+        // Links come and go; a limit that is forgotten is a full one.
+        if limits.count >= Self.linkLimit, limits[uplink] == nil { limits = [:] }
+        return limits[uplink, default: RateLimit()].allows(
+            RouterAdvertisement.perSecond, now: UInt64(clamping: BootInstant.now.nanoseconds))
     }
 
     /// Sends a Router Solicitation (RFC 4861 section 4.1) to ff02::2, without a source link-layer address option: the
