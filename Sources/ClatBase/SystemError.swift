@@ -22,6 +22,9 @@ public struct SystemError: Error, Hashable, Sendable, CustomStringConvertible {
     /// `open /dev/net/tun: No such file or directory`
     public var description: String { "\(call): \(Self.text(of: code))" }
 
+    /// Whether the machine, or a limit of the process, was only full at the moment: a little later it may go well.
+    public var isPassing: Bool { [ENOMEM, ENOBUFS, EAGAIN, EMFILE, ENFILE, EINTR].contains(code) }
+
     /// The system's sentence for an errno.
     public static func text(of code: CInt) -> String {
         var buffer = [CChar](repeating: 0, count: 128)

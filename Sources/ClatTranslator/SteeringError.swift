@@ -22,8 +22,7 @@ public enum SteeringError: Error, Hashable, Sendable, CustomStringConvertible {
 
     /// Whether the machine is only full or busy at the moment, so that the same may go well a little later.
     public var isPassing: Bool {
-        guard case .failed(let error) = self else { return false }
-        return [ENOMEM, EAGAIN, EMFILE, ENFILE, EINTR].contains(error.code)
+        if case .failed(let error) = self { error.isPassing } else { false }
     }
 
     /// One sentence for people.

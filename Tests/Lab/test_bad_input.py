@@ -3,6 +3,7 @@ untouched."""
 
 import dataclasses
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from namespace import in_user_namespace, wait_until
 
 pytestmark = pytest.mark.agent
 
-USAGE, NO_INTERFACE, NO_KERNEL_FEATURE, ALREADY_RUNNING, NO_CAPABILITY = 64, 66, 69, 75, 77
+USAGE, NO_INTERFACE, NO_KERNEL_FEATURE, REFUSED, ALREADY_RUNNING, NO_CAPABILITY = 64, 66, 69, 71, 75, 77
 
 
 @pytest.fixture(autouse=True)
@@ -69,6 +70,15 @@ def test_a_missing_tun_device_is_named(shared_lab):
     agent = shared_lab.agent(wrapper=hide)
     assert agent.wait() == NO_KERNEL_FEATURE, agent.log
     assert "tun" in sentence(agent.log).lower()
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="strace is not here")
+@pytest.mark.parametrize("error", ["EMFILE", "ENFILE", "ENOMEM"])
+def test_a_full_machine_lacks_no_device(shared_lab, error):
+    """Only with this status does a service manager try again."""
+    agent = shared_lab.agent(wrapper=["strace", "-D", "-f", "-qq", "-o", "/dev/null", "-P", "/dev/net/tun", "-e", f"inject=openat:error={error}"])
+    assert agent.wait() == REFUSED, agent.log
+    assert "open /dev/net/tun: " in sentence(agent.log) and "make room, or try again later" in sentence(agent.log)
 
 
 def test_a_kernel_without_ipv6_is_named(shared_lab):

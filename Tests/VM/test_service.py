@@ -133,6 +133,20 @@ def test_it_works_under_the_apparmor_profile(service):
         subprocess.run(["apparmor_parser", "-R", "-K", where], check=True)
 
 
+def test_it_is_tried_for_as_long_as_it_takes(service):
+    """A machine that is full lets no agent start; once there is room one does, by itself."""
+    lab = service
+    full = pathlib.Path(f"{UNIT}.d/full.conf")
+    full.write_text("[Service]\nLimitNOFILE=5\n")
+    systemctl("daemon-reload")
+    systemctl("start", "clat-agent", check=False)
+    wait_until(lambda: int(systemctl("show", "-P", "NRestarts", "clat-agent")) > 6, timeout=60, what="many tries")
+    assert "ExecMainStatus=71" in systemctl("show", "clat-agent") and "make room, or try again later" in journal()
+    full.unlink()
+    systemctl("daemon-reload")
+    wait_until(lambda: any(entry["state"] == "on" for entry in status(lab)), timeout=60, what="IPv4")
+
+
 def test_it_comes_back_after_a_crash(service):
     lab = service
     systemctl("start", "clat-agent")

@@ -26,13 +26,17 @@ enum Preconditions {
         do throws(SystemError) {
             _ = try OwnedDescriptor(opening: "/dev/net/tun", O_RDWR)
         } catch {
-            if error.code == EACCES || error.code == EPERM {
+            switch error.code {
+            case EACCES, EPERM:
                 throw .forbidden(
                     "the TUN device (\(error))",
                     remedy:
                         "run it as root, or let it: chmod 666 /dev/net/tun; in a container or a unit, allow the device")
+            case ENOENT, ENODEV, ENXIO:
+                throw .kernelLacks("TUN device (\(error))", remedy: "load the module: modprobe tun")
+            // Such as EMFILE: a little later it may go well.
+            default: throw .system(error)
             }
-            throw .kernelLacks("TUN device (\(error))", remedy: "load the module: modprobe tun")
         }
     }
 }

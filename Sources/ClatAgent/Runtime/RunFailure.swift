@@ -24,6 +24,9 @@ public enum RunFailure: Error, Hashable, Sendable, CustomStringConvertible {
     /// Capabilities that are missing.
     case missingCapabilities([String])
 
+    private static let room =
+        "the machine, or a limit of the process, is full at the moment: make room, or try again later"
+
     /// The exit status of `run`.
     public var exitStatus: Int32 {
         switch self {
@@ -47,8 +50,10 @@ public enum RunFailure: Error, Hashable, Sendable, CustomStringConvertible {
         case .kernelLacks(let what, let remedy): "this kernel has no \(what); \(remedy)"
         case .forbidden(let what, let remedy): "the process may not use \(what); \(remedy)"
         case .runtimeDirectory(let error):
-            "the control socket cannot be made: \(error); name a directory that can be written to with --runtime-dir"
-        case .system(let error): "\(error); this is unexpected, please report it"
+            "the control socket cannot be made: \(error); "
+                + (error.isPassing ? Self.room : "name a directory that can be written to with --runtime-dir")
+        case .system(let error):
+            "\(error); \(error.isPassing ? Self.room : "this is unexpected, please report it")"
         case .alreadyRunning(let pid):
             "a clat-agent (process \(pid)) already serves this network namespace; stop it first, or ask it: clat-agent status"
         case .nameTaken(let pid, let user):
