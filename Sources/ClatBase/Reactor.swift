@@ -18,6 +18,9 @@ public final class Reactor {
     private let epoll: OwnedDescriptor
     private let timer: OwnedDescriptor
     private var handlers: [CInt: () -> Void] = [:]
+    private var deadline: BootInstant?
+    /// Until when nobody is called for these.
+    private var pauses: [CInt: BootInstant] = [:]
     private var armed: BootInstant?
     private var isRunning = false
 
@@ -36,7 +39,12 @@ public final class Reactor {
             var expirations: UInt64 = 0
             _ = read(timer.rawValue, &expirations, 8)
             armed = nil
-            onDeadline()
+            for (descriptor, end) in pauses where end <= .now { resume(descriptor) }
+            if let deadline, deadline <= .now {
+                self.deadline = nil
+                onDeadline()
+            }
+            arm()
         }
     }
 
@@ -53,12 +61,35 @@ public final class Reactor {
     /// Ends that; before the descriptor is closed.
     public func forget(_ descriptor: CInt) {
         guard handlers.removeValue(forKey: descriptor) != nil else { return }
+        pauses[descriptor] = nil
         var event = epoll_event()
         epoll_ctl(epoll.rawValue, EPOLL_CTL_DEL, descriptor, &event)
     }
 
+    /// Calls nobody for a descriptor that is watched for reading until so long from now.
+    public func pause(_ descriptor: CInt, for duration: Duration) {
+        guard handlers[descriptor] != nil else { return }
+        var event = epoll_event(events: 0, data: epoll_data_t(fd: descriptor))
+        epoll_ctl(epoll.rawValue, EPOLL_CTL_MOD, descriptor, &event)
+        pauses[descriptor] = .now + duration
+        arm()
+    }
+
+    private func resume(_ descriptor: CInt) {
+        var event = epoll_event(events: Interest.read.rawValue, data: epoll_data_t(fd: descriptor))
+        let isDone = epoll_ctl(epoll.rawValue, EPOLL_CTL_MOD, descriptor, &event) == 0
+        // Where the kernel had no memory for that, again in a second.
+        pauses[descriptor] = isDone ? nil : .now + .seconds(1)
+    }
+
     /// Sets the deadline, or none.
     public func wake(at instant: BootInstant?) {
+        deadline = instant
+        arm()
+    }
+
+    private func arm() {
+        let instant = (pauses.values + [deadline].compactMap { $0 }).min()
         guard instant != armed else { return }
         armed = instant
         var value = itimerspec()

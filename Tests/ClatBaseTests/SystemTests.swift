@@ -59,6 +59,30 @@ struct SystemTests {
         }
     }
 
+    @Test("a descriptor that is paused is left alone for so long, and the deadline comes in between")
+    func pauses() throws {
+        var ends: [CInt] = [-1, -1]
+        try retrying("pipe") { pipe(&ends) }
+        let readable = OwnedDescriptor(adopting: ends[0])
+        let writable = OwnedDescriptor(adopting: ends[1])
+        try writeAll([0], to: writable.rawValue, "write")
+        let (reactor, descriptor) = (try Reactor(), readable.rawValue)
+        var calls: [BootInstant] = []
+        var deadlines = 0
+        try reactor.watch(descriptor, .read) { [unowned reactor] in
+            calls.append(.now)
+            reactor.pause(descriptor, for: .milliseconds(50))
+        }
+        reactor.onDeadline = { [unowned reactor] in
+            deadlines += 1
+            if deadlines == 2 { reactor.stop() } else { reactor.wake(at: .now + .milliseconds(300)) }
+        }
+        reactor.wake(at: .now + .milliseconds(20))
+        try reactor.run()
+        #expect(calls.count >= 3)
+        for (earlier, later) in zip(calls, calls.dropFirst()) { #expect(later - earlier >= .milliseconds(50)) }
+    }
+
     @Test("the clock counts nanoseconds and does sums with durations")
     func clock() {
         let start = BootInstant.now

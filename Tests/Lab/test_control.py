@@ -1,11 +1,14 @@
 """The control socket: who may do what, and clients that are slow, dead or hostile."""
 
+import contextlib
 import json
 import os
 import pathlib
 import re
+import resource
 import signal
 import socket
+import subprocess
 import sys
 import time
 
@@ -154,6 +157,71 @@ def test_slow_dead_and_hostile_clients_cost_nothing():
         wait_until(lambda: len(os.listdir(f"/proc/{running.process.pid}/fd")) < descriptors, what="the end of the clients")
         print(f"{len(clients)} clients: {used - busy:.2f} s of CPU, {now - memory:.1f} MB, {descriptors} descriptors")
         assert running.stop() == 0
+
+
+@contextlib.contextmanager
+def full(running):
+    """Lets the agent have no further descriptor."""
+    limits = resource.prlimit(running.process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(running.process.pid, resource.RLIMIT_NOFILE, (3, limits[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(running.process.pid, resource.RLIMIT_NOFILE, limits)
+
+
+def test_a_client_that_cannot_be_let_in_waits_and_costs_nothing(lab):
+    os.chmod(lab.directory, 0o755)
+    running = lab.agent()
+    running.wait_for("on")
+    with full(running):
+        client = connect(running)
+        client.sendall(CALL)
+        time.sleep(0.5)
+        begun = cost(running)[0]
+        time.sleep(2)
+        used = cost(running)[0] - begun
+        client.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            client.recv(1)
+    client.settimeout(10 * namespace.PATIENCE)
+    assert json.loads(client.recv(1 << 20).rstrip(b"\0"))["parameters"]["pid"] == running.process.pid
+    client.close()
+    print(f"{used:.2f} s of CPU in 2 s")
+    assert used < 0.3
+    assert running.stop() == 0
+
+
+def test_who_connects_over_and_over_is_let_in_a_thousand_times_a_second(lab, figure):
+    os.chmod(lab.directory, 0o755)
+    running = lab.agent()
+    running.wait_for("on")
+    seconds = 4
+    script = ("import os, socket, sys, time\n"
+              "os.setuid(65534)\n" * (not namespace.in_user_namespace()) +
+              "end, count = time.monotonic() + float(sys.argv[2]), 0\n"
+              "while time.monotonic() < end:\n"
+              "    with socket.socket(socket.AF_UNIX) as client:\n"
+              "        client.connect(sys.argv[1])\n"
+              "        count += 1\n"
+              "print(count)\n")
+    begun = cost(running)[0]
+    floods = [running.namespace.popen([sys.executable, "-c", script, running.runtime_directory / "control", str(seconds)],
+                                      stdout=subprocess.PIPE) for _ in range(2)]
+    # Others have their turn.
+    waits = []
+    while floods[0].poll() is None:
+        since = time.monotonic()
+        assert running.interface()["state"] == "on"
+        waits.append(time.monotonic() - since)
+    count = sum(int(flood.communicate()[0]) for flood in floods)
+    used = cost(running)[0] - begun
+    figure("clients that connect over and over", f"{count / seconds:.0f} a second let in, {used / seconds:.0%} of a processor, "
+           f"a status after {max(waits) * 1000:.0f} ms at worst")
+    # A second's worth at once, what has come in when the time is over, and those that wait to be let in.
+    assert count < 1000 * (seconds + 1) * 1.2 + 100
+    assert len(waits) > 3
+    assert running.stop() == 0
 
 
 def test_a_hook_waits_for_an_agent_that_hangs_no_longer_than_a_second(lab):

@@ -81,6 +81,7 @@ final class ControlServer {
     private let group: gid_t
     private var clients: [CInt: Client] = [:]
     private var accepted = 0
+    private var connections = RateLimit()
     private var limits: [uid_t: RateLimit] = [:]
     /// Clients that were cut off, as they were too many, asked too much, or spoke no varlink.
     private(set) var dropped = 0
@@ -88,6 +89,10 @@ final class ControlServer {
 
     /// Clients at once; for one more, the oldest of those users gives way that may change nothing and have most.
     static let maximumClients = 32
+    /// Connections in a second, and as many at once; further ones wait.
+    static let connectionsPerSecond: UInt32 = 1000
+    /// How long nobody is let in where there are too many, or where a descriptor is not to be had.
+    private static let pause: Duration = .milliseconds(100)
     /// Calls in a second of all clients of a user that may change nothing, and as many at once.
     static let callsPerSecond: UInt32 = 100
     /// Octets of one call.
@@ -133,9 +138,15 @@ final class ControlServer {
     }
 
     private func accept() {
+        guard connections.allows(Self.connectionsPerSecond, now: UInt64(clamping: BootInstant.now.nanoseconds)) else {
+            return reactor.pause(listener.rawValue, for: Self.pause)
+        }
         let flags = CInt(SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue)
         let descriptor = accept4(listener.rawValue, __SOCKADDR_ARG(__sockaddr__: nil), nil, flags)
-        guard descriptor >= 0 else { return }
+        guard descriptor >= 0 else {
+            // The client still waits, and the kernel would tell of it at once again.
+            return reactor.pause(listener.rawValue, for: Self.pause)
+        }
         accepted += 1
         let client = Client(OwnedDescriptor(adopting: descriptor), serial: accepted, group: group)
         if clients.count >= Self.maximumClients {
