@@ -39,19 +39,22 @@ public struct AgentMachine: Hashable, Sendable {
     public mutating func handle(_ event: Event, now: BootInstant) -> [Action] {
         absorb(event, now: now)
         var actions: [Action] = []
-        let missing = missing
-        for index in uplinks.keys.sorted() { actions += advance(index, now: now) }
+        var holdings = Holdings(host, uplinks)
+        let missing = holdings.missing
+        for index in uplinks.keys.sorted() { actions += advance(index, &holdings, now: now) }
         // What drains elsewhere gives way at once.
-        if self.missing != missing { for index in uplinks.keys.sorted() { actions += advance(index, now: now) } }
+        if holdings.missing != missing {
+            for index in uplinks.keys.sorted() { actions += advance(index, &holdings, now: now) }
+        }
         if isStopping, uplinks.values.allSatisfy({ $0.standing.isNothing && $0.inFlight == nil }) {
             actions.append(.finish)
         }
         return actions
     }
 
-    private mutating func advance(_ index: Int, now: BootInstant) -> [Action] {
+    private mutating func advance(_ index: Int, _ holdings: inout Holdings, now: BootInstant) -> [Action] {
         guard var uplink = uplinks[index] else { return [] }
-        let world = surroundings(of: index)
+        let world = surroundings(of: index, holdings)
         uplink.knowledge.pref64s.configure(world.policy.pref64)
         if !world.policy.usesDNS { uplink.knowledge.pref64s.forgetResolvers() }
         uplink.pass(now: now)
@@ -87,36 +90,51 @@ public struct AgentMachine: Hashable, Sendable {
         }
         uplink.choice = choice
         uplinks[index] = uplink.uplink == nil && uplink.standing.isNothing && uplink.inFlight == nil ? nil : uplink
+        holdings.take(index, uplinks[index])
         return actions
     }
 
-    /// Uplinks that are off for want of an IPv4 address.
-    private var missing: Set<Int> {
-        Set(uplinks.filter { if case .addressesTaken = $0.value.reason { true } else { false } }.keys)
+    /// What uplinks hold that there is but once. Few do, so that each need not look at all others: a host may have hundreds.
+    private struct Holdings {
+        /// By interface index.
+        private(set) var addresses: [Int: Set<IPv4Address>] = [:]
+        private(set) var metrics: [Int: Set<Int>] = [:]
+        /// Those that are off for want of an IPv4 address.
+        private(set) var missing: Set<Int> = []
+        /// See ``Host/foreignIPv4Routes``.
+        let foreignMetrics: Set<Int>
+
+        init(_ host: Host, _ uplinks: [Int: UplinkMachine]) {
+            foreignMetrics = Set(host.foreignIPv4Routes.map(\.metric))
+            for (index, uplink) in uplinks { take(index, uplink) }
+        }
+
+        /// Takes in what an uplink holds now.
+        mutating func take(_ index: Int, _ uplink: UplinkMachine?) {
+            let target = uplink?.isWanted == true ? uplink?.target : nil
+            let mappings = uplink?.standing.translator?.mappings ?? []
+            let held = (uplink?.standing.ipv4s ?? []).union(mappings.map(\.ipv4)).union(target?.ipv4s ?? [])
+            addresses[index] = held.isEmpty ? nil : held
+            let routes = [uplink?.standing.route, target?.route].compactMap { $0?.metric }
+            metrics[index] = routes.isEmpty ? nil : Set(routes)
+            if case .addressesTaken = uplink?.reason { missing.insert(index) } else { missing.remove(index) }
+        }
+
+        /// What all but that one hold.
+        static func all<Value>(_ held: [Int: Set<Value>], but index: Int) -> Set<Value> {
+            held.reduce(into: []) { if $1.key != index { $0.formUnion($1.value) } }
+        }
     }
 
-    /// Of IPv4 default routes that are not ours.
-    private var foreignMetrics: Set<Int> {
-        Set(host.defaultRoutes.filter { !$0.isIPv6 && $0.origin != IPv4Route.origin }.map(\.metric))
-    }
-
-    private func surroundings(of index: Int) -> UplinkMachine.Surroundings {
-        let others = uplinks.filter { $0.key != index }.values
-        return UplinkMachine.Surroundings(
+    private func surroundings(of index: Int, _ holdings: Holdings) -> UplinkMachine.Surroundings {
+        UplinkMachine.Surroundings(
             configuration: configuration,
             policy: uplinks[index]?.uplink.map { configuration.policy(for: $0.name) } ?? configuration.defaults,
             host: host,
             secret: secret, ephemeralSecret: ephemeralSecret,
-            takenAddresses: others.reduce(into: []) { taken, other in
-                taken.formUnion(other.standing.ipv4s)
-                taken.formUnion(other.standing.translator?.mappings.map(\.ipv4) ?? [])
-                if other.isWanted, let target = other.target { taken.formUnion(target.ipv4s) }
-            },
-            takenMetrics: others.reduce(into: foreignMetrics) { taken, other in
-                if let route = other.standing.route { taken.insert(route.metric) }
-                if other.isWanted, let route = other.target?.route { taken.insert(route.metric) }
-            },
-            isAddressMissing: !missing.subtracting([index]).isEmpty,
+            takenAddresses: Holdings.all(holdings.addresses, but: index),
+            takenMetrics: Holdings.all(holdings.metrics, but: index).union(holdings.foreignMetrics),
+            isAddressMissing: holdings.missing.contains { $0 != index },
             isStopping: isStopping)
     }
 

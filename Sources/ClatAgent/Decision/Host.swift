@@ -54,13 +54,13 @@ public struct Host: Hashable, Sendable {
     /// How native IPv4 leads out of the interface, if it does: the best IPv4 default route that is not a CLAT's. Where no DHCP server
     /// answers, dhcpcd sets one onto the link for its link-local address (RFC 3927); that leads nowhere.
     func nativeIPv4(on index: Int) -> DefaultRoute? {
-        let isNumbered = addresses.contains { address in
-            if address.index == index, case .v4(let value) = address.value { !value.isLinkLocal } else { false }
+        func isNumbered() -> Bool {
+            addresses.contains { address in
+                if address.index == index, case .v4(let value) = address.value { !value.isLinkLocal } else { false }
+            }
         }
-        return defaultRoutes.filter { route in
-            !route.isIPv6 && route.index == index && route.origin != IPv4Route.origin
-                && (route.gateway != nil || isNumbered)
-        }.min { ($0.metric, $0.gateway?.description ?? "") < ($1.metric, $1.gateway?.description ?? "") }
+        return foreignIPv4Routes.filter { $0.index == index && ($0.gateway != nil || isNumbered()) }
+            .min { ($0.metric, $0.gateway?.description ?? "") < ($1.metric, $1.gateway?.description ?? "") }
     }
 
     /// Whether it is a bridge that joins only containers and virtual machines of the host, if anything: docker0, virbr0 and their
@@ -76,15 +76,18 @@ public struct Host: Hashable, Sendable {
     /// default route that is not ours. NetworkManager and systemd-networkd put both on the interface itself; clatd and its
     /// like have a TUN, of which nobody can tell what interface it serves.
     func otherCLAT(on index: Int) -> String? {
-        let devices = addresses.compactMap { address -> Int? in
-            guard case .v4(let value) = address.value, value.isServiceContinuity else { return nil }
-            return address.index
-        }
-        let serving = Set(devices).filter { device in
-            device == index || [.pointToPoint, .other].contains(links[device]?.medium)
-        }
-        return defaultRoutes.filter { !$0.isIPv6 && $0.origin != IPv4Route.origin && serving.contains($0.index) }
-            .compactMap { links[$0.index]?.name }.min()
+        foreignIPv4Routes.map(\.index).filter { device in
+            (device == index || [.pointToPoint, .other].contains(links[device]?.medium))
+                && addresses.contains { address in
+                    guard address.index == device, case .v4(let value) = address.value else { return false }
+                    return value.isServiceContinuity
+                }
+        }.compactMap { links[$0]?.name }.min()
+    }
+
+    /// IPv4 default routes that are not a CLAT's of ours. There are few, where links and addresses may be many.
+    var foreignIPv4Routes: Set<DefaultRoute> {
+        defaultRoutes.filter { !$0.isIPv6 && $0.origin != IPv4Route.origin }
     }
 
     /// What native IPv4 would have as metric there: that of the IPv6 default route, by which programs rank interfaces.

@@ -42,6 +42,8 @@ public final class Agent {
     private(set) var machine: AgentMachine
     var instances: [Int: Instance] = [:]
     private var queue: [Event] = []
+    /// Whether the service manager is to be told how it is, once all that follows from an event is done.
+    private var isStatusStale = false
     private(set) var control: ControlService?
     let manager = ServiceManager()
     private var watchdogDue: BootInstant?
@@ -302,6 +304,8 @@ public final class Agent {
             for action in machine.handle(event, now: .now) { perform(action) }
             queue.removeFirst()
         }
+        if isStatusStale { manager.status(StatusText.short(status)) }
+        isStatusStale = false
         keep()
         let moments = [machine.nextDeadline(after: .now), nextHeartbeat(), catchUpDue, storeDue]
         reactor.wake(at: moments.compactMap { $0 }.min())
@@ -330,7 +334,7 @@ public final class Agent {
         switch action {
         case .report(let index, let reason):
             control?.publish(.state, name(index), reason.sentence, reason: reason)
-            manager.status(StatusText.short(status))
+            isStatusStale = true
             let level: Logger.Level =
                 switch reason.state {
                 case .on: .notice
