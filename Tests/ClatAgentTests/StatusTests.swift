@@ -9,6 +9,7 @@ struct StatusTests {
             interface: "wlan0", state: .on,
             reason: ReasonStatus(code: "running", sentence: "IPv4 works through the NAT64 at 64:ff9b::/96"),
             sinceSeconds: 320, advertisements: 3, refusedAdvertisements: ["own-advertisement": 2],
+            refusedAnswers: ["truncated": 6],
             counters: [
                 "packets-out": 1, "octets-out": 84, "packets-in": 1234, "octets-in": 5_678_901, "kernel-packets-in": 7,
                 "tcp-in": 5, "drop-igmp": 4, "reassembled": 2, "fragments-made": 0,
@@ -37,7 +38,9 @@ struct StatusTests {
         sinceSeconds: 5, advertisements: 0, refusedAdvertisements: [:], counters: [:])
 
     private func agent(_ interfaces: InterfaceStatus...) -> AgentStatus {
-        AgentStatus(version: "1.2", pid: 7, uptimeSeconds: 99, interfaces: interfaces)
+        AgentStatus(
+            version: "1.2", pid: 7, uptimeSeconds: 99, netlinkOverruns: 11, malformedNetlink: 12,
+            lostAdvertisements: 13, interfaces: interfaces)
     }
 
     @Test("the whole of it, in 80 columns")
@@ -58,6 +61,8 @@ struct StatusTests {
                 also          reassembled 2
                 RAs refused   own-advertisement 2: This host sends them itself, as the
                               router of that link: nothing is wrong.
+                DNS refused   truncated 6: The answer ends in the middle: see whether a
+                              firewall or middlebox cuts DNS messages.
             eth0: IPv4 is off because no router on this link announces a NAT64 prefix
                 (PREF64); ask the network's operator (for 5 s).
             """
@@ -145,7 +150,9 @@ struct StatusTests {
             "clat_tcp_packets_total{direction=\"in\",interface=\"wlan0\"} 5",
             "clat_dropped_packets_total{interface=\"wlan0\",reason=\"igmp\"} 4",
             "clat_events_total{event=\"reassembled\",interface=\"wlan0\"} 2",
-            "clat_refused_advertisements_total{interface=\"wlan0\",reason=\"own\"} 2",
+            "clat_refused_advertisements_total{interface=\"wlan0\",reason=\"own-advertisement\"} 2",
+            "clat_refused_answers_total{interface=\"wlan0\",reason=\"truncated\"} 6",
+            "clat_netlink_overruns_total 11", "clat_malformed_netlink_total 12", "clat_lost_advertisements_total 13",
             "clat_pref64_lifetime_seconds{interface=\"wlan0\"} 1740",
         ] {
             #expect(text.split(separator: "\n").contains { $0 == line }, "\(line)")

@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import pathlib
+import signal
 import socket
 import statistics
 import threading
@@ -162,6 +163,43 @@ def test_advertisements_of_a_router_amid_refused_ones(flooded):
             time.sleep(0.1)
     # A queue that is full may lose one.
     wait_until(lambda: flooded.agent.interface()["advertisements"] - heard >= 9, what="what the router said")
+
+
+@contextlib.contextmanager
+def stopped(process):
+    """The agent does nothing meanwhile."""
+    process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)
+
+
+def test_advertisements_for_which_there_is_no_room_are_counted(flooded):
+    before = flooded.agent.status()["lostAdvertisements"]
+    packet = ra.RouterAdvertisement(ip_hop_limit=64).packet()
+    with stopped(flooded.agent.process):
+        for _ in range(3000):
+            flooded.forger.send(packet, everybody=True)
+
+    def counted():
+        # With the next one that is read the kernel tells how many were lost.
+        flooded.forger.send(packet, everybody=True)
+        return flooded.agent.status()["lostAdvertisements"] > before + 100
+    wait_until(counted, what="a count of those that were lost")
+
+
+def test_notices_for_which_there_is_no_room_are_counted_and_said_once(flooded):
+    laptop = flooded.lab.laptop
+    before, said = flooded.agent.status()["netlinkOverruns"], flooded.agent.log.count("more to tell than could wait")
+    with stopped(flooded.agent.process):
+        laptop.ip("\n".join(f"address {verb} 203.0.113.{number}/32 dev lo" for _ in range(20) for verb in ("add", "del")
+                            for number in range(1, 255)))
+    wait_until(lambda: flooded.agent.status()["netlinkOverruns"] > before, what="a count of overruns")
+    time.sleep(0.5)
+    count = flooded.agent.status()["netlinkOverruns"] - before
+    assert flooded.agent.log.count("more to tell than could wait") - said == count < 5
+    assert flooded.agent.interface()["state"] == "on"
 
 
 def test_fragments(flooded):

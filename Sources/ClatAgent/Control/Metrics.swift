@@ -18,10 +18,24 @@ public enum Metrics {
             Family(
                 name: "clat_agent_uptime_seconds", type: "gauge", help: "Seconds the agent has run.",
                 samples: [Sample([:], UInt64(clamping: status.uptimeSeconds))]),
-            Family(
-                name: "clat_dropped_clients", type: "counter", help: "Clients of the control socket that were cut off.",
-                samples: [Sample([:], UInt64(clamping: status.droppedClients ?? 0))]),
         ]
+        for (name, help, count) in [
+            ("clat_dropped_clients", "Clients of the control socket that were cut off.", status.droppedClients),
+            (
+                "clat_netlink_overruns", "Times the kernel had more to tell than could wait, and all was listed anew.",
+                status.netlinkOverruns
+            ),
+            ("clat_malformed_netlink", "Messages of the kernel that could not be read.", status.malformedNetlink),
+            (
+                "clat_lost_advertisements",
+                "Router Advertisements that came faster than they could be looked at, or had a wrong checksum.",
+                status.lostAdvertisements
+            ),
+        ] {
+            families.append(
+                Family(
+                    name: name, type: "counter", help: help, samples: [Sample([:], UInt64(clamping: count ?? 0))]))
+        }
         func each(_ name: String, _ type: String, _ help: String, _ samples: (InterfaceStatus) -> [Sample]) {
             let all = status.interfaces.flatMap { entry in
                 samples(entry).map { sample in
@@ -75,6 +89,9 @@ public enum Metrics {
         }
         each("clat_refused_advertisements", "counter", "Router Advertisements, and options in them, not used.") {
             $0.refusedAdvertisements.map { Sample(["reason": $0.key], UInt64(clamping: $0.value)) }
+        }
+        each("clat_refused_answers", "counter", "Answers of resolvers that could not be read.") {
+            $0.refusedAnswers.map { Sample(["reason": $0.key], UInt64(clamping: $0.value)) }
         }
         return families.map { $0.text(format) }.joined() + (format == .openMetrics ? "# EOF\n" : "")
     }

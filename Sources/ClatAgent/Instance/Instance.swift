@@ -8,6 +8,10 @@ final class HostKernel {
     var netlink: NetlinkSocket
     /// By interface index: what keeps an uplink clean on which there is a CLAT, or was.
     private(set) var guards: [UInt32: UplinkGuard] = [:]
+    /// Times that the kernel had more to tell than could wait, in the host's namespace and in those of instances.
+    var overruns = 0
+    /// Notices that could not be read.
+    var malformed = 0
 
     init() throws(NetlinkError) {
         netlink = try NetlinkSocket()
@@ -214,7 +218,10 @@ final class Instance {
                     if case .v6(let address) = neighbour.address {
                         events.append(.unreachable(address, uplink: uplink))
                     }
-                case .overrun: isBehind = true
+                case .overrun:
+                    isBehind = true
+                    host.overruns += 1
+                case .malformed: host.malformed += 1
                 default: break
                 }
             }

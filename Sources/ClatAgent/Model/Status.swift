@@ -10,6 +10,12 @@ public struct AgentStatus: Codable, Sendable, Equatable {
     public var uptimeSeconds: Int
     /// Clients of the control socket that were cut off, as they were too many, asked too much, or spoke no varlink.
     public var droppedClients: Int?
+    /// Times that the kernel had more to tell than could wait, whereupon all was listed anew.
+    public var netlinkOverruns: Int?
+    /// Messages of the kernel that could not be read.
+    public var malformedNetlink: Int?
+    /// Router Advertisements, of all interfaces, that came faster than they could be looked at, or had a wrong checksum.
+    public var lostAdvertisements: Int?
     /// One for each interface that it knows, by name.
     public var interfaces: [InterfaceStatus]
 

@@ -33,7 +33,7 @@ public final class Agent {
     private let lock: NamespaceLock
     private let reactor: Reactor
     let kernel: HostKernel
-    private var routers: RouterSocket
+    private(set) var routers: RouterSocket
     private let resolvers: DNSClient
     private let echoes: EchoRunner
     private var sleep: ResumeWatch
@@ -191,7 +191,12 @@ public final class Agent {
             var count = 0
             while count < Self.turn || monitor.hasMore, let notice = try monitor.next() {
                 count += 1
-                if case .overrun = notice { return resynchronise() }
+                if case .malformed = notice { kernel.malformed += 1 }
+                if case .overrun = notice {
+                    kernel.overruns += 1
+                    log.notice("the kernel had more to tell than could wait; all is listed anew")
+                    return resynchronise()
+                }
                 if case .associated(let index) = notice {
                     log.debug("\(name(Int(index))): the station has associated with an access point")
                 }
@@ -280,6 +285,13 @@ public final class Agent {
     }
 
     private func readNotices(of index: Int) {
+        let overruns = kernel.overruns
+        defer {
+            if kernel.overruns > overruns {
+                log.log(
+                    .notice, name(index), "the kernel had more to tell of the CLAT than could wait; it is listed anew")
+            }
+        }
         do {
             for event in try instances[index]?.notices(uplink: index) ?? [] {
                 if case .clatAddress(let address, let phase, _) = event {

@@ -1,4 +1,5 @@
 import ClatBase
+import ClatNetlink
 import Glibc
 import Logging
 
@@ -8,7 +9,8 @@ extension Agent: ControlTarget {
         let now = BootInstant.now
         return AgentStatus(
             version: Version.text, pid: Int(getpid()), uptimeSeconds: Int((now - started) / .seconds(1)),
-            droppedClients: control?.droppedClients ?? 0,
+            droppedClients: control?.droppedClients ?? 0, netlinkOverruns: kernel.overruns,
+            malformedNetlink: kernel.malformed + kernel.netlink.malformed, lostAdvertisements: Int(routers.lost),
             interfaces: machine.uplinks.sorted { $0.key < $1.key }.compactMap { index, uplink in
                 InterfaceStatus(
                     uplink, device: machine.hostDevice(of: index), instances[index], machine.configuration, now: now)

@@ -10,6 +10,9 @@ public struct RouterSocket: ~Copyable {
     /// What may be looked at yet, by interface index.
     private var limits: [Int: RateLimit] = [:]
 
+    /// Messages that found no room in the socket's queue, or had a wrong checksum, as told with the last one received.
+    public private(set) var lost: UInt32 = 0
+
     /// One received message: an advertisement, or why it is not used.
     public struct Message: Sendable {
         /// The interface it came in by.
@@ -33,6 +36,7 @@ public struct RouterSocket: ~Copyable {
         try socket.hearOnly(icmpv6: RouterAdvertisement.type...RouterAdvertisement.type)
         try socket.set(CInt(IPPROTO_IPV6), IPV6_RECVPKTINFO, CInt(1), "IPV6_RECVPKTINFO")
         try socket.set(CInt(IPPROTO_IPV6), IPV6_RECVHOPLIMIT, CInt(1), "IPV6_RECVHOPLIMIT")
+        try socket.set(SOL_SOCKET, SO_RXQ_OVFL, CInt(1), "SO_RXQ_OVFL")
         // A solicitation with any other hop limit is ignored (RFC 4861 section 6.1.1).
         try socket.set(CInt(IPPROTO_IPV6), IPV6_MULTICAST_HOPS, CInt(255), "IPV6_MULTICAST_HOPS")
         try socket.set(CInt(IPPROTO_IPV6), IPV6_MULTICAST_LOOP, CInt(0), "IPV6_MULTICAST_LOOP")
@@ -44,15 +48,18 @@ public struct RouterSocket: ~Copyable {
         var source = sockaddr_in6()
         var hopLimit: CInt = -1
         var index: UInt32 = 0
+        var lost = lost
         let count = buffer.withUnsafeMutableBytes { bytes in
             socket.receive(into: bytes, from: &source) { data in
                 switch (data.level, data.type) {
                 case (CInt(IPPROTO_IPV6), IPV6_HOPLIMIT): hopLimit = data.load(as: CInt.self) ?? -1
                 case (CInt(IPPROTO_IPV6), IPV6_PKTINFO): index = data.load(as: in6_pktinfo.self)?.ipi6_ifindex ?? 0
+                case (SOL_SOCKET, SO_RXQ_OVFL): lost = data.load(as: UInt32.self) ?? lost
                 default: break
                 }
             }
         }
+        self.lost = lost
         guard count >= 0 else {
             let code = errno
             if code == EAGAIN || code == EINTR { return nil }
