@@ -113,10 +113,10 @@ def test_it_works_under_the_apparmor_profile(service):
         subprocess.run(["mount", "-t", "securityfs", "securityfs", securityfs], check=True)
     # Its program is elsewhere here, and may have its libraries where the toolchain has them.
     profile = (REPOSITORY / "contrib/apparmor/clat-agent").read_text()
-    places = "/{usr/,usr/local/,}sbin/clat-agent mr,"
+    places = "/{usr/,usr/local/,}sbin/clat-agent mrix,"
     assert places in profile
     where = pathlib.Path("/run/apparmor-profile")
-    where.write_text(profile.replace(places, f"{PROGRAM} mr, /opt/** mr,"))
+    where.write_text(profile.replace(places, f"{PROGRAM} mrix, /opt/** mr,"))
     subprocess.run(["apparmor_parser", "-r", "-K", where], check=True)
     try:
         systemctl("start", "clat-agent")
@@ -125,6 +125,12 @@ def test_it_works_under_the_apparmor_profile(service):
         assert pathlib.Path(f"/proc/{process}/attr/current").read_text().strip() == "clat-agent (enforce)"
         assert "1 received" in lab.laptop.run(["ping", "-c1", "-W5", lab.SERVER]).stdout
         systemctl("reload", "clat-agent")
+        # The program may run itself anew, and nothing else.
+        again = lab.laptop.run([binary(), "reexec"])
+        assert again.returncode == 0 and "all is as it was left" in journal(), again.stderr + journal()
+        assert systemctl("show", "-P", "MainPID", "clat-agent").strip() == process
+        assert pathlib.Path(f"/proc/{process}/attr/current").read_text().strip() == "clat-agent (enforce)"
+        assert "1 received" in lab.laptop.run(["ping", "-c1", "-W5", lab.SERVER]).stdout
         systemctl("stop", "clat-agent")
         assert systemctl("show", "-P", "Result", "clat-agent").strip() == "success"
         assert not denials()
