@@ -14,6 +14,10 @@ public struct Capability: Hashable, Sendable, CustomStringConvertible {
     public static let netAdmin = Capability(CAP_NET_ADMIN)
     /// Raw sockets, and sockets bound to a device.
     public static let netRaw = Capability(CAP_NET_RAW)
+    /// Files that this user may not read by their modes.
+    public static let dacReadSearch = Capability(CAP_DAC_READ_SEARCH)
+    /// What processes of other users, or with more capabilities, have open.
+    public static let sysPtrace = Capability(CAP_SYS_PTRACE)
     /// Network namespaces. bpf(2) takes it for CAP_BPF and CAP_PERFMON, so those are needed beside it by no kernel.
     public static let sysAdmin = Capability(CAP_SYS_ADMIN)
 
@@ -38,7 +42,7 @@ public enum Privileges {
         }
     }
 
-    /// Gives up all capabilities but those, and with them the way to get any back: no program that is started from here has
+    /// Gives up all capabilities but those of these that it has, and with them the way to get any back: no program that is started from here has
     /// more (`no_new_privs`), and where the thread may say so (CAP_SETPCAP, which root has), none ever can.
     public static func keepOnly(_ kept: [Capability]) throws(SystemError) {
         try retrying("prctl PR_SET_NO_NEW_PRIVS") { clat_no_new_privileges() }
@@ -48,7 +52,8 @@ public enum Privileges {
         }
         guard let set = cap_init() else { throw .last("cap_init") }
         defer { cap_free(UnsafeMutableRawPointer(set)) }
-        let numbers = kept.map(\.number)
+        let missing = try missing(of: kept)
+        let numbers = kept.filter { !missing.contains($0) }.map(\.number)
         for flag in [CAP_PERMITTED, CAP_EFFECTIVE] where !numbers.isEmpty {
             try retrying("cap_set_flag") { cap_set_flag(set, flag, CInt(numbers.count), numbers, CAP_SET) }
         }

@@ -61,9 +61,11 @@ struct CaptureCommand: ParsableCommand {
             try fail(71, SystemError.last("enter the network namespace"), "run it as root")
         }
         let recorder: Recorder
-        do throws(SystemError) { recorder = try Recorder(agent: watched, file: file, limit: packets) } catch {
-            try fail(71, error, "run it as root")
-        }
+        do throws(SystemError) {
+            recorder = try Recorder(agent: watched, file: file, limit: packets)
+            // Before the first packet is looked at.
+            try Privileges.keepOnly([])
+        } catch { try fail(71, error, "run it as root") }
         guard recorder.begin(uplink: interface) else { try fail(73, SystemError.last("write"), Self.room) }
         printError("clat-agent: capturing; end it with Ctrl-C")
         do throws(SystemError) { try recorder.run(seconds: seconds) } catch { try fail(71, error, "try again") }

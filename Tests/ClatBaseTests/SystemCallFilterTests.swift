@@ -92,8 +92,10 @@ import Testing
             guard geteuid() == 0, try Privileges.missing(of: [.netAdmin, .netRaw]).isEmpty else { _exit(7) }
             try Privileges.keepOnly([.netRaw])
             let missing = try Privileges.missing(of: [.netAdmin, .netRaw, .sysAdmin])
-            let regained: Void? = try? Privileges.keepOnly([.netAdmin])
-            _exit(missing == [.netAdmin, .sysAdmin] && regained == nil ? 7 : 1)
+            // What has gone is no more to be had, and what is there can be kept once more.
+            try Privileges.keepOnly([.netAdmin, .netRaw])
+            let regained = try Privileges.missing(of: [.netAdmin, .netRaw]) != [.netAdmin]
+            _exit(missing == [.netAdmin, .sysAdmin] && !regained ? 7 : 1)
         }
     }
 

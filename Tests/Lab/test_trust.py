@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 
 import pytest
@@ -14,7 +15,7 @@ from namespace import wait_until
 
 pytestmark = pytest.mark.agent
 
-NET_ADMIN, NET_RAW, SYS_ADMIN = 12, 13, 21
+DAC_READ_SEARCH, NET_ADMIN, NET_RAW, SYS_PTRACE, SYS_ADMIN = 2, 12, 13, 19, 21
 KEPT = 1 << NET_ADMIN | 1 << NET_RAW | 1 << SYS_ADMIN
 
 
@@ -59,6 +60,66 @@ def test_every_thread_has_what_it_needs_and_no_more(lab, datapath):
     assert finding["verdict"] == "good", finding
     assert "clat-packets: no capability, system calls filtered" in finding["evidence"]
     assert f"{agent.binary().name[:15]}: CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_ADMIN" in finding["evidence"]
+    assert running.stop() == 0
+
+
+def have(process, allowed, name=None):
+    """Whether all threads of a process, or those of that name, have no more than these capabilities, nor a way to get more."""
+    found = [thread for thread in threads(process) if name in (None, thread["Name"])]
+    return found and all(capabilities(thread) | allowed == allowed and thread["NoNewPrivs"] == "1" for thread in found)
+
+
+SILENT = "198.51.100.99"  # nobody has it
+LOOKS = KEPT | 1 << DAC_READ_SEARCH | 1 << SYS_PTRACE
+ASKS = 1 << NET_RAW | 1 << SYS_ADMIN
+
+
+def test_the_doctor_keeps_what_it_needs(lab):
+    running = lab.agent()
+    running.wait_for("on")
+    running.process.send_signal(signal.SIGSTOP)
+    with lab.laptop.popen([agent.binary(), "doctor", "--json", "--target", SILENT, "--runtime-dir", running.runtime_directory],
+                          stdout=subprocess.PIPE) as doctor:
+        try:
+            # While it waits for the agent's word it looks at the host.
+            wait_until(lambda: have(doctor.pid, LOOKS), timeout=4, what="a doctor that looks")
+        finally:
+            running.process.send_signal(signal.SIGCONT)
+        wait_until(lambda: have(doctor.pid, ASKS), timeout=20, interval=0.005, what="a doctor that asks")
+        # So it stays while it listens.
+        samples = 0
+        while doctor.poll() is None:
+            found = threads(doctor.pid)
+            samples += len(found)
+            for thread in found:
+                assert (capabilities(thread) | int(thread["CapBnd"], 16)) & ~ASKS == 0 and thread["NoNewPrivs"] == "1", thread
+        findings = {finding["link"]: finding for finding in map(json.loads, doctor.stdout.read().splitlines())}
+    assert samples > 20 and findings["NAT64"]["verdict"] == "broken"
+    for link in ("kernel", "privileges", "routers", "neighbour"):
+        assert findings[link]["verdict"] == "good", findings
+    assert running.stop() == 0
+
+
+def test_a_probe_keeps_raw_sockets_and_nothing_else(lab):
+    with lab.laptop.popen([agent.binary(), "probe", "eth0"], stdout=subprocess.PIPE) as probe:
+        wait_until(lambda: have(probe.pid, 1 << NET_RAW), interval=0.005, what="a probe that asks")
+        assert "2001:db8:64::/96" in probe.stdout.read() and probe.wait() == 0
+
+
+def test_a_capture_and_an_echo_listen_without_any_privilege(lab, tmp_path):
+    (tmp_path / "config.toml").write_text(f'check-address = "{SILENT}"\n')
+    running = lab.agent("--config", str(tmp_path / "config.toml"))
+    running.wait_for("on")
+    with lab.laptop.popen([agent.binary(), "capture", "eth0", "--output", tmp_path / "clat.pcapng", "--seconds", "60", "--runtime-dir",
+                           running.runtime_directory], stderr=subprocess.PIPE) as capture:
+        assert "capturing" in capture.stderr.readline()
+        assert have(capture.pid, 0) and all(int(thread["CapBnd"], 16) == 0 for thread in threads(capture.pid))
+        lab.laptop.run(["ping", "-n", "-c1", "-W5", lab.SERVER], check=True)
+        capture.send_signal(signal.SIGINT)
+        assert " packets captured" in capture.stderr.read() and capture.wait() == 0
+    assert (tmp_path / "clat.pcapng").stat().st_size > 500
+    # It asks for a second each time, and begins with what its maker has.
+    wait_until(lambda: have(running.process.pid, 0, "echo"), timeout=60, interval=0.005, what="an echo thread")
     assert running.stop() == 0
 
 

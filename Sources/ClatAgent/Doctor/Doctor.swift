@@ -35,6 +35,8 @@ public struct Doctor {
 
     /// All of it, for one interface or for every one that is to be served.
     public mutating func examine(interface: String?) {
+        // What other processes and the packet filter have to do with it only these may see.
+        keepOnly([.dacReadSearch, .sysPtrace] + Preconditions.capabilities)
         examineKernel()
         examineConfiguration()
         let status: AgentStatus
@@ -60,9 +62,20 @@ public struct Doctor {
                     interface.map { "the agent knows no interface \($0)" } ?? "no interface is to be served",
                     remedy: names.isEmpty ? "connect to a network" : "the agent knows: \(names)"))
         }
+        // From here on strangers are listened to: by raw sockets, in the CLAT's network namespace too.
+        keepOnly([.netRaw, .sysAdmin])
         for entry in chosen {
             isAside = works && !entry.hasIPv4
             examine(entry)
+        }
+    }
+
+    private mutating func keepOnly(_ capabilities: [Capability]) {
+        do throws(SystemError) { try Privileges.keepOnly(capabilities) } catch {
+            tell(
+                .notice(
+                    "privileges", "the doctor keeps more than it needs: \(error)",
+                    remedy: "run it where the agent runs, not in a container that forbids this"))
         }
     }
 

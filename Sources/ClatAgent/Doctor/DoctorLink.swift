@@ -92,6 +92,7 @@ extension Doctor {
         @Sendable func ask(from source: IPv6Address?) throws -> Bool {
             let index = if_nametoindex("clat-uplink")
             var echo = try Echo.ipv6(from: source, on: index)
+            try Privileges.keepOnly([])
             for _ in 0..<2 {
                 if case .reply = echo.ask(router, on: index) { return true }
             }

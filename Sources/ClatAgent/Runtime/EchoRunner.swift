@@ -12,6 +12,8 @@ final class EchoRunner {
         static func ask(_ address: IPv4Address, by interface: String) -> Echo.Outcome {
             do throws(SystemError) {
                 var echo = try Echo.ipv4(by: interface)
+                // Before anybody is listened to.
+                try Privileges.keepOnly([])
                 return echo.ask(address, size: 84)
             } catch {
                 return .unsent(error)
