@@ -22,6 +22,30 @@ struct SecretTests {
         #expect(status.st_mode & 0o777 == 0o600)
     }
 
+    @Test(
+        "a file that is none is replaced by a key; one that cannot be read is left, and that is said",
+        arguments: [[], [1, 2, 3], [UInt8](repeating: 7, count: Secret.size - 1)] as [[UInt8]])
+    func damaged(octets: [UInt8]) throws {
+        let directory = "/tmp/clat-agent-secret-\(getpid())-\(UInt32.random(in: .min ... .max))"
+        let file = "\(directory)/secret"
+        try retrying("mkdir") { mkdir(directory, 0o700) }
+        defer {
+            unlink(file)
+            rmdir(file)
+            rmdir(directory)
+        }
+        try replaceFile(file, with: octets)
+        let first = Secret.load(directory: directory)
+        #expect(first.problem == nil && first.secret.count == Secret.size && first.secret != octets)
+        #expect(Secret.load(directory: directory).secret == first.secret)
+        var status = stat()
+        #expect(stat(file, &status) == 0 && status.st_mode & 0o777 == 0o600)
+        unlink(file)
+        try retrying("mkdir") { mkdir(file, 0o700) }
+        let second = Secret.load(directory: directory)
+        #expect(second.problem?.code == EISDIR && second.secret.count == Secret.size)
+    }
+
     @Test("is made for the run where it cannot be kept, and that is said")
     func unkept() {
         let first = Secret.load(directory: "/proc/nonexistent")

@@ -2,8 +2,8 @@ import ClatBase
 
 @testable import ClatTranslator
 
-// The translator, with whatever the TUN may bring. An input is an octet of configuration and then frames: two octets of length, the top bit of which
-// asks for right checksums, a virtio_net_hdr, and a packet. Several frames let fragments meet.
+// The translator, with whatever the TUN may bring. An input is an octet of configuration and then frames: three octets of length, the top
+// bit of which asks for right checksums, a virtio_net_hdr, and a packet. Several frames let fragments meet.
 
 /// Traps unless what is sent is an IP packet with the length that its header says, behind a virtio_net_hdr.
 private struct Sink: ~Copyable, PacketSink {
@@ -71,10 +71,10 @@ extension Target {
         var rest = input.dropFirst()
         // From a second after boot: before, the limit of errors lets none through.
         var now: UInt64 = 1_000_000_000
-        while rest.count >= 2 {
-            let length = Int(rest[rest.startIndex] & 0x7f) << 8 | Int(rest[rest.startIndex + 1])
-            let wantsRepair = rest[rest.startIndex] & 0x80 != 0
-            rest = rest.dropFirst(2)
+        while let first = rest.popFirst(), let high = rest.popFirst(), let low = rest.popFirst() {
+            // A super-packet needs 17 bits.
+            let length = Int(first & 1) << 16 | Int(high) << 8 | Int(low)
+            let wantsRepair = first & 0x80 != 0
             var memory = [UInt8](repeating: 0xa5, count: Translator.headroom) + rest.prefix(length)
             rest = rest.dropFirst(length)
             var span = memory.mutableSpan

@@ -13,15 +13,20 @@ CLAT_FUZZ=1 swift build -c release --scratch-path .build-fuzz --product fuzz --s
 	-Xswiftc -sanitize=fuzzer,address -Xswiftc -enable-testing -Xswiftc -assert-config -Xswiftc Debug 2>&1 | grep -E 'error|warning: unre|Compiling|Build' | tail -n 3
 fuzz=$(CLAT_FUZZ=1 swift build -c release --scratch-path .build-fuzz --show-bin-path)/fuzz
 
-# A line of a seed file is an input: text with \n and its like after a quotation mark, else octets in hexadecimal.
+# A line of a seed file is an input: text with \n and its like after a quotation mark, else octets in hexadecimal. Of either,
+# <61*3> is 616161.
 seed() {
-	local number=0 line
+	local number=0 line many
 	while IFS= read -r line; do
 		case $line in '' | \#*) continue ;; esac
 		number=$((number + 1))
+		while [[ $line =~ ^(.*)'<'([^<>]*)\*([0-9]+)'>'(.*)$ ]]; do
+			printf -v many '%*s' "${BASH_REMATCH[3]}" ''
+			line=${BASH_REMATCH[1]}${many// /"${BASH_REMATCH[2]}"}${BASH_REMATCH[4]}
+		done
 		case $line in
 		\"*) printf '%b' "${line#?}" ;;
-		*) printf '%s' "$line" | tr -d ' ' | sed 's/../\\x&/g' | xargs -0 printf '%b' ;;
+		*) printf '%b' "$(tr -d ' ' <<< "$line" | sed 's/../\\x&/g')" ;;
 		esac > "$2/$number"
 	done < "$1"
 }
@@ -31,12 +36,12 @@ for target in "${targets[@]}"; do
 	work=.build-fuzz/found/$target
 	mkdir -p "$work/corpus" "$work/seeds"
 	seed "Tests/Fuzz/seeds/$target.txt" "$work/seeds"
-	if FUZZ_TARGET=$target "$fuzz" -max_total_time="$seconds" -max_len=4096 -timeout=5 -rss_limit_mb=1024 -print_final_stats=1 \
+	if FUZZ_TARGET=$target "$fuzz" -max_total_time="$seconds" -timeout=5 -rss_limit_mb=1024 -print_final_stats=1 \
 		-artifact_prefix="$work/" "$work/corpus" "$work/seeds" > "$work/log" 2>&1 &&
 		grep -q 'inline 8-bit counters' "$work/log"; then # without these it is guided by nothing
-		printf '%-14s %s executions in %s s, %s inputs kept, peak %s MB\n' "$target" \
+		printf '%-14s %s executions in %s s of up to %s octets, %s inputs kept, peak %s MB\n' "$target" \
 			"$(sed -n 's/^stat::number_of_executed_units: *//p' "$work/log")" \
-			"$(sed -n 's/^Done [0-9]* runs in \([0-9]*\) .*/\1/p' "$work/log")" \
+			"$(sed -n 's/^Done [0-9]* runs in \([0-9]*\) .*/\1/p' "$work/log")" "$(sed -n 's/^Inputs of up to \([0-9]*\) octets$/\1/p' "$work/log")" \
 			"$(find "$work/corpus" -type f | wc -l)" "$(sed -n 's/^stat::peak_rss_mb: *//p' "$work/log")"
 	else
 		failed=$((failed + 1))

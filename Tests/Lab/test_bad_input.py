@@ -58,6 +58,16 @@ def test_a_missing_interface_is_named(shared_lab, tmp_path):
     assert not runtime.exists() and not state.exists()
 
 
+def test_what_a_service_manager_says_may_be_anything(shared_lab):
+    """LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES: with none of these is it another agent than without."""
+    for process, count, names in [
+            ("$$", "junk", "a"), ("$$", "-1", "a"), ("$$", "0", ""), ("$$", "257", "a"), ("$$", "99999999999999999999", "a"), ("$$", "200", ":" * 9999),
+            ("$$", "3", "state-1:netns-7:tun-7"), ("$$", "1", "state-9223372036854775807"), ("1", "1", "state-1"), ("junk", "1", "state-1"), ("", "", "")]:
+        words = f"export LISTEN_PID={process} LISTEN_FDS={count} LISTEN_FDNAMES={names}; exec \"$@\""
+        result = shared_lab.laptop.run(["sh", "-c", words, "sh", binary(), "run", "--interface", "nosuch0"])
+        assert result.returncode == NO_INTERFACE and "nosuch0" in sentence(result.stderr), (words, result)
+
+
 @pytest.mark.parametrize("capability", ["net_admin", "sys_admin", "net_raw"])
 def test_a_missing_capability_is_named(shared_lab, capability):
     agent = shared_lab.agent(wrapper=["setpriv", f"--bounding-set=-{capability}", f"--inh-caps=-{capability}"])

@@ -34,13 +34,44 @@ def test_the_tarball_is_the_same_octets_twice(tmp_path):
     assert "/Package.swift\n" in listed and "/.build" not in listed
 
 
-def test_every_dependency_is_listed():
-    text = (REPOSITORY / "docs/dependencies.md").read_text()
+def rows():
+    """Of all tables of the list, by what they are about: reason, licence, range."""
+    found = {}
+    for line in (REPOSITORY / "docs/dependencies.md").read_text().splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("| ") and cells[0] not in ("package", "library", "tool"):
+            found[cells[0]] = cells[1:]
+    return found
+
+
+def test_every_dependency_is_listed_with_reason_licence_and_range():
     package = (REPOSITORY / "Package.swift").read_text()
-    wanted = re.findall(r'url: "https://[^"]*/([^"/]+)"', package)
-    wanted += [{"libcares": "c-ares"}.get(name, name) for name in re.findall(r'pkgConfig: "([^"]+)"', package)]
-    assert len(wanted) >= 7
-    missing = [name for name in wanted if name not in text]
-    assert not missing
-    for minimum in re.findall(r'from: "([^"]+)"', package):
-        assert f"{minimum} up to" in text
+    listed = rows()
+    for cells in listed.values():
+        assert len(cells) == 3 and all(cells), cells
+    for name, minimum in re.findall(r'url: "https://[^"]*/([^"/]+)", from: "([^"]+)"', package):
+        assert listed[name][2] == f"{minimum} up to {int(minimum.split('.')[0]) + 1}.0.0"
+        # Where it was fetched its own words can be read.
+        for file in (REPOSITORY / ".build/checkouts" / name).glob("LICENSE*"):
+            text = file.read_text()
+            assert "Apache License" in text and "Runtime Library Exception" in text and listed[name][1] == "Apache-2.0 with Runtime Library Exception"
+    libraries = re.findall(r'pkgConfig: "([^"]+)"', package)
+    assert len(libraries) >= 5
+    for name in libraries:
+        row = listed[next(key for key in listed if key.split(",")[0] == {"libcares": "c-ares"}.get(name, name))]
+        oldest = re.fullmatch(r"([0-9.]+) and later", row[2])[1]
+        here = subprocess.run(["pkg-config", f"--atleast-version={oldest}", name])
+        assert here.returncode == 0, f"{name} here is older than what the list says"
+
+
+def test_every_target_of_the_fuzzer_has_seeds():
+    """By which fuzz.sh knows it."""
+    targets = re.findall(r'^        "([a-z]+)": \(\1, ', (REPOSITORY / "Tests/Fuzz/Target.swift").read_text(), re.MULTILINE)
+    assert len(targets) >= 12 and targets == sorted(path.stem for path in (REPOSITORY / "Tests/Fuzz/seeds").iterdir())
+
+
+def test_the_fuzzer_has_an_account_of_the_present_layout():
+    """An older one would be refused at its first octets."""
+    golden = (REPOSITORY / "Tests/ClatAgentTests/HandoverTests.swift").read_text().split('static let golden = """')[1].split('"""')[0]
+    account = "".join(line.strip().removesuffix("\\") for line in golden.strip().splitlines())
+    assert f'"1{account}\n' in (REPOSITORY / "Tests/Fuzz/seeds/adoption.txt").read_text()
