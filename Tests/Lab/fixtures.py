@@ -12,7 +12,7 @@ def pytest_configure(config):
 _figures = []
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def figure():
     """Notes a measured value, to be shown at the end of the run: `figure("outage of a renumbering", "3 ms")`."""
     return lambda what, value: _figures.append(f"{what}: {value}")
