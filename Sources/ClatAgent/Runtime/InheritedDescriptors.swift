@@ -20,7 +20,7 @@ final class InheritedDescriptors {
         let names = (values[2] ?? "").split(separator: ":", omittingEmptySubsequences: false).map(String.init)
         for number in 0..<count {
             let descriptor = CInt(3 + number)
-            guard fcntl(descriptor, F_SETFD, FD_CLOEXEC) == 0 else { continue }
+            if fcntl(descriptor, F_SETFD, FD_CLOEXEC) < 0, errno == EBADF { continue }
             open.append((number < names.count ? names[number] : "", descriptor))
         }
     }
@@ -44,10 +44,25 @@ final class InheritedDescriptors {
     static func pass(_ descriptors: [(name: String, descriptor: CInt)], to path: String) -> SystemError {
         let first: CInt = 3
         let end = first + CInt(descriptors.count)
-        // Copies beyond the places they go to, as of what is in these places now.
-        let sources = descriptors.map { fcntl($0.descriptor, F_DUPFD_CLOEXEC, end) }
-        let present = (first..<end).map { fcntl($0, F_DUPFD_CLOEXEC, end) }
-        for (place, source) in zip(first..<end, sources) where source >= 0 { dup2(source, place) }
+        // Copies beyond the places they go to, as of what is in these places now; -1 where there is nothing.
+        var copies: [CInt] = []
+        defer { for copy in copies where copy >= 0 { close(copy) } }
+        do throws(SystemError) {
+            for descriptor in descriptors.map(\.descriptor) + Array(first..<end) {
+                let copy = fcntl(descriptor, F_DUPFD_CLOEXEC, end)
+                if copy < 0, errno != EBADF || copies.count < descriptors.count { throw .last("copy a descriptor") }
+                copies.append(copy)
+            }
+        } catch { return error }
+        let present = zip(first..<end, copies[descriptors.count...])
+        defer {
+            for (place, former) in present {
+                if former >= 0 { dup3(former, place, O_CLOEXEC) } else { close(place) }
+            }
+        }
+        do throws(SystemError) {
+            for (place, copy) in zip(first..<end, copies) { try retrying("place a descriptor") { dup2(copy, place) } }
+        } catch { return error }
         setenv("LISTEN_PID", "\(getpid())", 1)
         setenv("LISTEN_FDS", "\(descriptors.count)", 1)
         setenv("LISTEN_FDNAMES", descriptors.map(\.name).joined(separator: ":"), 1)
@@ -56,10 +71,6 @@ final class InheritedDescriptors {
         let error = SystemError.last("run \(path)")
         for word in words { free(word) }
         for name in variables { unsetenv(name) }
-        for (place, former) in zip(first..<end, present) {
-            if former >= 0 { dup3(former, place, O_CLOEXEC) } else { close(place) }
-        }
-        for copy in sources + present where copy >= 0 { close(copy) }
         return error
     }
 }
