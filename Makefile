@@ -77,10 +77,10 @@ bench-vm: lab-deps build bench-tool
 	$(call need,$(BENCH_PACKAGES) $(VM_PACKAGES))
 	$(Q)Tests/VM/bench --rounds $(ROUNDS) --seconds $(SECONDS) --idle 0
 
-# Every system call of the agent's effects made to fail, at each place, in turn: the better part of an hour. FAULTS=-k PATTERN chooses.
+# Every system call of the agent's effects made to fail, at each place, in turn: half an hour. ONLY=start/sendto/* chooses.
+JOBS ?= 3
 faults: lab-deps build
-	$(Q)CLAT_AGENT=$(CURDIR)/$(BINARY) CLAT_REQUIRE_AGENT=1 CLAT_FAULTS=all $(PYTHON) -m pytest -q -s -p no:cacheprovider \
-		Tests/Lab/test_faults.py $(FAULTS)
+	$(Q)CLAT_AGENT=$(CURDIR)/$(BINARY) $(PYTHON) -B Tests/Lab/every_fault.py --jobs $(JOBS) $(if $(ONLY),--only '$(ONLY)')
 
 # Traffic while the network is renumbered, flooded, cut and the agent restarted at random; ends with what has grown.
 MINUTES ?= 10

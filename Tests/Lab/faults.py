@@ -55,8 +55,8 @@ class Tampering:
 class Faulty(Tampering):
     """The same with an agent of its own, from its program's first call on."""
 
-    def __init__(self, lab, call, error, when, path=None):
-        self.agent = lab.agent(wrapper=STOPPED)
+    def __init__(self, lab, call, error, when, path=None, *arguments, **options):
+        self.agent = lab.agent(*arguments, wrapper=STOPPED, **options)
         process = self.agent.process.pid
         wait_until(lambda: _state(process) == "T", what="the agent, stopped")
         super().__init__(self.agent, call, error, when, path)
@@ -87,4 +87,15 @@ def descriptors(process):
             found.append(re.sub(r"\d+", "N", os.readlink(path)))
         except OSError:
             pass  # closed meanwhile
+    return sorted(found)
+
+
+def threads(process):
+    """The names of its threads, sorted."""
+    found = []
+    for path in pathlib.Path(f"/proc/{process}/task").iterdir():
+        try:
+            found.append((path / "comm").read_text().strip())
+        except OSError:
+            pass  # ended meanwhile
     return sorted(found)
