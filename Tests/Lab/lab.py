@@ -22,10 +22,12 @@ import threading
 
 import namespace
 import refusing
+import servers
 from agent import Agent
 from capture import Capture
 from namespace import wait_until
 from network import Site, synthesise
+from worker import Worker
 
 PREFIX = "clatlab-"
 # The ways of packets to test: by eBPF, by it to user space, and to user space where the kernel refuses eBPF, as it does in
@@ -85,9 +87,7 @@ class Lab:
         self.internet.sysctl(
             ipv6__conf__all__disable_ipv6=1, ipv6__conf__default__disable_ipv6=1, ipv4__icmp_ratelimit=0)
         self.internet.ip("link set lo up\n" + "\n".join(f"addr add {address}/32 dev lo" for address in self.SERVERS))
-        servers = self.internet.popen(
-            [sys.executable, "-B", _HERE / "servers.py", *self.SERVERS], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self._servers = servers
+        self._servers = Worker(self.internet, servers.serve, self.SERVERS)
         if kind in ("tun", "ppp", "noarp"):
             self._add_point_to_point_link(kind, router)
             self.site.plumb(None, router, core, nat64, self.internet)
@@ -95,8 +95,7 @@ class Lab:
             self._add_link(self.site, self.uplink, self.LAPTOP_HARDWARE_ADDRESS, kind)
             self.site.plumb(self.switch, router, core, nat64, self.internet)
         self.site.start(self.directory)
-        if servers.stdout.readline() != "ready\n":
-            raise RuntimeError("servers.py did not start")
+        self._servers.connection.recv()
         self._bring_up(self.site, self.uplink, advertise)
 
     def _create(self, *names):
@@ -227,8 +226,10 @@ class Lab:
         namespace.remove([name for name in _names() if name.startswith(self.prefix)])
         for site in getattr(self, "sites", []):
             site.close()
-        for process in filter(None, [getattr(self, "_servers", None), getattr(self, "_modem", None)]):
-            process.communicate()
+        if hasattr(self, "_servers"):
+            self._servers.close()
+        if hasattr(self, "_modem"):
+            self._modem.communicate()
         for space in self.namespaces:
             space.close()
         shutil.rmtree(self.directory, ignore_errors=True)

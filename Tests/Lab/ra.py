@@ -1,21 +1,18 @@
 """Router Advertisements (RFC 4861 section 4.2): their bytes, and the small process that sends them.
 
 The classes and functions build packets from the IPv6 header on, so that a test decides about every byte: source, hop
-limit, checksum, option lengths. `Advertiser` runs this very file as a process in a router's namespace and talks to it
-by lines of JSON. The process knows nothing of the packets: it sends what it was given, periodically and in answer to
-each Router Solicitation.
+limit, checksum, option lengths. `Advertiser` has a process in a router's namespace, which knows nothing of the packets: it
+sends what it was given, periodically and in answer to each Router Solicitation.
 """
 
 import dataclasses
 import ipaddress
-import json
-import pathlib
 import select
 import socket
 import struct
-import subprocess
-import sys
 import time
+
+from worker import Worker
 
 PREFERENCES = {"high": 0b01, "medium": 0b00, "low": 0b11}  # RFC 4191 section 2.1
 PREF64_LENGTH_CODES = {96: 0, 64: 1, 56: 2, 48: 3, 40: 4, 32: 5}  # RFC 8781 section 4
@@ -118,13 +115,11 @@ class Advertiser:
     """The process that advertises on one link of a router's namespace."""
 
     def __init__(self, namespace, interface):
-        self._process = namespace.popen(
-            [sys.executable, "-B", pathlib.Path(__file__), interface], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._worker = Worker(namespace, _serve, interface)
 
     def _ask(self, **request):
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
+        self._worker.connection.send(request)
+        return self._worker.connection.recv()
 
     def advertise(self, *advertisements, interval=60.0):
         """From now on sends these (RouterAdvertisement or bytes): at once, every `interval` seconds, and when
@@ -132,11 +127,11 @@ class Advertiser:
 
         None at all makes the router silent.
         """
-        return self._ask(advertise=[_bytes(a).hex() for a in advertisements], interval=interval)
+        return self._ask(advertise=[_bytes(a) for a in advertisements], interval=interval)
 
     def send(self, *packets):
         """Sends these packets once, whatever they are; what is advertised stays as it was."""
-        return self._ask(send=[_bytes(packet).hex() for packet in packets])
+        return self._ask(send=[_bytes(packet) for packet in packets])
 
     def log(self):
         """`sent`: seconds (time.monotonic) of each advertisement; `solicited`: pairs of seconds and source address."""
@@ -144,17 +139,15 @@ class Advertiser:
 
     def close(self):
         """Ends the process."""
-        if self._process.returncode is None:
-            self._process.kill()
-            self._process.communicate()
+        self._worker.close()
 
 
 def _bytes(packet):
     return packet if isinstance(packet, bytes) else packet.packet()
 
 
-def _serve(interface):
-    """The process: until its standard input ends, which it does when the lab's process is gone."""
+def _serve(connection, interface):
+    """The process."""
     solicitations = socket.socket(socket.AF_INET6, socket.SOCK_RAW, ICMPV6)
     words = [0xFFFFFFFF] * 8  # one bit per type, set means blocked
     words[ROUTER_SOLICITATION // 32] &= ~(1 << ROUTER_SOLICITATION % 32)
@@ -178,7 +171,7 @@ def _serve(interface):
 
     while True:
         wait = None if due is None else max(0.0, due - time.monotonic())
-        ready, _, _ = select.select([sys.stdin, solicitations], [], [], wait)
+        ready, _, _ = select.select([connection, solicitations], [], [], wait)
         if solicitations in ready:
             _, (source, *_) = solicitations.recvfrom(2048)
             solicited.append((time.monotonic(), source.partition("%")[0]))
@@ -186,18 +179,11 @@ def _serve(interface):
             advertise()
         elif not ready:
             advertise()
-        if sys.stdin in ready:
-            line = sys.stdin.readline()
-            if not line:
-                return
-            request = json.loads(line)
+        if connection in ready:
+            request = connection.recv()
             if "advertise" in request:
-                advertised = [bytes.fromhex(text) for text in request["advertise"]]
+                advertised = request["advertise"]
                 interval = request["interval"]
                 advertise()
-            send([bytes.fromhex(text) for text in request.get("send", [])])
-            print(json.dumps({"sent": sent, "solicited": solicited}), flush=True)
-
-
-if __name__ == "__main__":
-    _serve(sys.argv[1])
+            send(request.get("send", []))
+            connection.send({"sent": sent, "solicited": solicited})

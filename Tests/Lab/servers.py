@@ -16,7 +16,6 @@ import random
 import socket
 import socketserver
 import struct
-import sys
 import threading
 
 SIZES = {"k": 10**3, "M": 10**6, "G": 10**9}
@@ -201,17 +200,13 @@ class _Datagrams(socketserver.UDPServer):
         pass
 
 
-def main(addresses):
-    """Serves until standard input ends. Says `ready` once everything is bound."""
+def serve(connection, addresses):
+    """Serves until the connection ends. Says so once everything is bound."""
     servers = [
         _Streams(("", port), handler) for port, handler in [(80, Web), (7, Echo), (9, Discard), (53, DNSStream)]]
     for address in addresses:
         servers += [_Datagrams((address, 7), EchoDatagram), _Datagrams((address, 53), DNSDatagram)]
     for server in servers:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-    print("ready", flush=True)
-    sys.stdin.read()
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+    connection.send("ready")
+    connection.recv()
