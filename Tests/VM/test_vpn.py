@@ -3,6 +3,7 @@
 import pytest
 
 import guest
+import ra
 from lab import Lab
 from namespace import wait_until
 from test_life_cycle import carry
@@ -88,4 +89,17 @@ def test_wireguard_by_an_ipv4_literal(lab, tunnel, datapath):
     # And out of the tunnel again.
     lab.laptop.ip("rule del priority 10\nrule del priority 20\nlink del wg0")
     assert reaches(lab, Lab.SERVER)
+    assert agent.stop() == 0, agent.log
+
+
+def test_wireguard_where_the_prefix_is_configured(lab, tunnel):
+    """On a network that tells nobody its PREF64."""
+    router = lab.site.router
+    router.advertiser.advertise(router.advertisement(extra=[ra.pref64(lab.site.pref64, lifetime=0)]))
+    configuration = lab.directory / "config.toml"
+    configuration.write_text(f'pref64 = "{lab.site.pref64}"\n')
+    agent = lab.agent("--config", configuration)
+    assert agent.wait_for("on")["pref64Source"] == "configuration"
+    wait_until(lambda: reaches(lab, INSIDE), timeout=30, what="the tunnel")
+    assert seen_from(lab) == str(lab.site.wan[1])
     assert agent.stop() == 0, agent.log
