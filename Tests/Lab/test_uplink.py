@@ -94,6 +94,8 @@ def test_an_uplink_that_is_deleted_and_comes_back(lab, on):
 
 
 def test_another_hardware_address_is_followed_at_once(lab, on):
+    # What an optimistic address tells its neighbours replaces nothing that they know (RFC 4429 section 3.3).
+    on.wait_until(lambda entry: entry["ipv6AddressState"] == "preferred", "the end of DAD")
     for address in ("02:64:00:00:00:77", "02:64:00:00:00:78"):
         lab.laptop.ip(f"link set eth0 address {address}")
         assert works(lab)
