@@ -58,7 +58,8 @@ def client(lab, asks=None):
         finally:
             process.terminate()
             try:
-                process.wait(20)
+                # Debian 12's often does not stop when told to, however long one waits.
+                process.wait(3)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

@@ -46,7 +46,7 @@ class Dhcpcd:
             return
         self._process.terminate()
         try:
-            self._process.wait(20)
+            self._process.wait(5)
         except subprocess.TimeoutExpired:
             # Some releases do not always stop when told to (NetworkConfiguration/dhcpcd #587); what it does then is not judged here.
             print("dhcpcd does not end: killed")
