@@ -143,7 +143,8 @@ endif
 uninstall:
 	$(Q)rm -f $(addprefix $(DESTDIR),$(INSTALLED))
 	$(Q)rm -rf $(DESTDIR)$(DOCDIR)
-	$(Q)rmdir $(DESTDIR)/etc/clat-agent 2>/dev/null || true
+	$(Q)rm -f $(DESTDIR)/run/clat-agent/disabled
+	$(Q)rmdir $(DESTDIR)/etc/clat-agent $(DESTDIR)/run/clat-agent 2>/dev/null || true
 
 # A Debian package, in .build-deb.
 deb: $(if $(CLAT_AGENT),,build)

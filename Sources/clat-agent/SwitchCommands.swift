@@ -23,8 +23,7 @@ struct DisableCommand: ParsableCommand {
         commandName: "disable",
         abstract: "Switch the CLAT of an interface off, until the next boot or for good.",
         discussion: """
-            It stays off when the agent is started anew; under systemd, until the service is stopped. Root's; without --lasting \
-            also that of the group clat-agent.
+            It stays off when the agent is stopped and started. Root's; without --lasting also that of the group clat-agent.
 
             Example: clat-agent disable wlan0
 

@@ -167,3 +167,9 @@ def test_completions_know_the_interfaces(tmp_path, shell):
     last = [file] if shell == "fish" else [shell, file]
     said = subprocess.run([shell, *flags, "-c", SHELLS[shell], *last], capture_output=True, text=True, timeout=120)
     assert "lo" in said.stdout.split() and said.stderr == "", said
+
+
+def test_the_service_manager_keeps_what_is_disabled_until_the_next_boot():
+    """It is in the runtime directory, which systemd would take away with the service."""
+    unit = (agent.REPOSITORY / "contrib/systemd/clat-agent.service").read_text().splitlines()
+    assert "RuntimeDirectory=clat-agent" in unit and "RuntimeDirectoryPreserve=yes" in unit

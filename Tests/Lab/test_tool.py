@@ -476,7 +476,11 @@ def test_install_and_uninstall(tmp_path):
     missing = {link for link in links if not (readme.parent / link).exists()}
     # For those who have the source.
     assert missing <= {"CONTRIBUTING.md", "Tests/Lab/README.md"} and len(links) > 5
+    # The runtime directory outlives the service.
+    (tmp_path / "run/clat-agent").mkdir(parents=True)
+    (tmp_path / "run/clat-agent/disabled").write_text("eth0\n")
     make("uninstall", f"DESTDIR={tmp_path}", "PREFIX=/opt/clat")
+    assert not (tmp_path / "run/clat-agent").exists()
     assert [path for path in tmp_path.rglob("*") if not path.is_dir()] == []
 
 
