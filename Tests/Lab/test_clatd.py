@@ -185,6 +185,25 @@ def test_what_is_left_in_ufw_and_among_temporary_files(lab):
         program.unlink()
 
 
+def test_a_device_of_the_module_nat46_is_removed_by_the_module(lab):
+    """The module is not here: it is stood for by the file that it is told by, and its device by the one kind of device besides that has
+    neither a kind nor Ethernet, a loopback."""
+    old, = lab._create("old")
+    old.ip("link set lo down\nlink set lo name clat\naddress add 192.0.0.1/32 dev clat")
+    told = lab.directory / "net/nat46/control"
+    told.parent.mkdir(parents=True)
+    faked = ["unshare", "-m", "sh", "-c", f'mount --bind {lab.directory}/net "/proc/$$/net" && exec "$@"', "sh"]
+
+    def cleanup(*words):
+        return old.run([*faked, agent.binary(), "cleanup", "--clatd", "--config", "/nonexistent", *words])
+    assert cleanup("--yes").returncode == 71
+    told.touch()
+    assert "  the nat46 device clat with 192.0.0.1, and the routes out of it" in cleanup().stdout.splitlines()
+    assert told.read_text() == "", "showing changes nothing"
+    done = cleanup("--yes")
+    assert (done.returncode, done.stderr, told.read_text()) == (0, "", "del clat\n")
+
+
 def test_a_clatd_by_its_interpreter_is_seen(lab):
     script = lab.directory / "clatd"
     script.write_text("$| = 1; print qq(ready\\n); sleep 100;\n")
