@@ -1,6 +1,8 @@
 """The commands where something is in the way: what ends, hangs or is killed, and what each error says to do."""
 
+import os
 import re
+import select
 import shutil
 import signal
 import subprocess
@@ -146,27 +148,63 @@ def test_a_capture_ends_when_it_is_told_to(served):
         assert len(lab.laptop.run(["tcpdump", "-nr", file], check=True).stdout.splitlines()) == 3
 
 
-# Each prints what is offered after `clat-agent status `.
-SHELLS = {
-    "bash": '. "$1"; COMP_WORDS=(clat-agent status ""); COMP_CWORD=2; COMP_LINE="clat-agent status "; COMP_POINT=${#COMP_LINE}; '
-            '$(complete -p clat-agent | grep -oP "(?<=-F )[^ ]+") clat-agent "" status; echo "${COMPREPLY[@]}"',
-    "zsh": 'autoload -Uz compinit && compinit -D -u; compadd() { print -r -- "$@" "${(@P)@[-1]}"; }; _describe() { print -r -- "${(@P)2}"; }; '
-           'words=(clat-agent status ""); CURRENT=3; . "$1"; whence -w _clat-agent; ls /sys/class/net',
-    "fish": 'source $argv[1]; complete -C "clat-agent status "',
-}
+# A machine of one network interface, lo.
+ALONE = ["unshare", "--net", "--mount", "sh", "-c", 'mount -t sysfs none /sys && exec "$@"', "sh"]
 
 
+def typed(line, shell, learn, folder):
+    """The words with which an interactive shell runs `clat-agent` after a line was typed, tabs and all."""
+    said = folder / "said"
+    (folder / "clat-agent").write_text(f'#!/bin/sh\necho "$@" > {said}.new\nmv {said}.new {said}\n')
+    (folder / "clat-agent").chmod(0o755)
+    ours, theirs = os.openpty()
+    environment = {"PATH": f"{folder}:{os.environ['PATH']}", "HOME": str(folder), "TERM": "vt100", "LC_ALL": "C.UTF-8"}
+    process = subprocess.Popen([*ALONE, "setsid", "--ctty", *shell], stdin=theirs, stdout=theirs, stderr=theirs, cwd=folder, env=environment)
+    os.close(theirs)
+    shown = b""
+
+    def until(predicate):
+        nonlocal shown
+        while select.select([ours], [], [], 0)[0]:
+            shown += os.read(ours, 4096)
+        return predicate()
+    try:
+        os.write(ours, f"{learn}; echo rea''dy\n".encode())
+        namespace.wait_until(lambda: until(lambda: b"ready" in shown), 60, what="the shell")
+        os.write(ours, line.encode() + b"\n")
+        namespace.wait_until(lambda: until(said.exists), 60, what="the command")
+    except TimeoutError as error:
+        raise AssertionError(f"{error}; the terminal shows {shown.decode(errors='replace')}") from None
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+    return said.read_text().split()
+
+
+# What runs it, and how it learns of the completions in a file that is named as `make install` does.
+SHELLS = {"bash": (["bash", "--norc", "-i"], ". ./clat-agent.bash", "clat-agent.bash"),
+          "zsh": (["zsh", "-f", "-i"], "fpath=($PWD $fpath); autoload -Uz compinit; compinit -D -u", "_clat-agent"),
+          "fish": (["fish", "--no-config", "-c", "source clat-agent.fish; complete -C $argv[1]"], None, "clat-agent.fish")}
+
+
+@pytest.mark.parametrize("line, words", [
+    ("clat-agent sta\t", "status"), ("clat-agent status --js\t", "status --json"), ("clat-agent config ch\t", "config check"),
+    ("clat-agent renew l\t", "renew lo"), ("clat-agent renew lo --qui\t", "renew lo --quiet"),
+], ids=["a command", "an option", "a command of a command", "an interface", "an option after an argument"])
 @pytest.mark.parametrize("shell", SHELLS)
-def test_completions_know_the_interfaces(tmp_path, shell):
+def test_shells_complete_what_is_typed(tmp_path, shell, line, words):
     if not shutil.which(shell):
         pytest.skip(f"no {shell} here")
-    file = tmp_path / "completion"
-    file.write_text(subprocess.run([agent.binary(), "--generate-completion-script", shell], capture_output=True, text=True,
-                                   check=True).stdout)
-    flags = {"bash": ["--norc"], "zsh": ["-f"], "fish": ["--no-config"]}[shell]
-    last = [file] if shell == "fish" else [shell, file]
-    said = subprocess.run([shell, *flags, "-c", SHELLS[shell], *last], capture_output=True, text=True, timeout=120)
-    assert "lo" in said.stdout.split() and said.stderr == "", said
+    command, learn, name = SHELLS[shell]
+    (tmp_path / name).write_text(subprocess.run([agent.binary(), "--generate-completion-script", shell], capture_output=True, text=True,
+                                                check=True).stdout)
+    if learn:
+        assert typed(line, command, learn, tmp_path) == words.split()
+        return
+    # fish tells what it would offer, and why.
+    said = subprocess.run([*ALONE, *command, line.rstrip("\t")], capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    assert [offer.split("\t")[0] for offer in said.stdout.splitlines()] == words.split()[-1:] and said.stderr == "", said
 
 
 def test_the_service_manager_keeps_what_is_disabled_until_the_next_boot():
