@@ -10,7 +10,7 @@ BINARY := .build/release/clat-agent
 
 BUILD_PACKAGES := libmnl-dev libcap-dev libbpf-dev libmd-dev libc-ares-dev linux-libc-dev pkg-config
 DEB_PACKAGES := dpkg-dev lintian
-LAB_PACKAGES := python3 python3-pytest strace iproute2 iputils-ping ndisc6 traceroute tcpdump ethtool nftables tayga curl bind9-dnsutils unbound \
+LAB_PACKAGES := python3 python3-pytest python3-pytest-xdist strace iproute2 iputils-ping ndisc6 traceroute tcpdump ethtool nftables tayga curl bind9-dnsutils unbound \
 	man-db groff-base zsh fish $(DEB_PACKAGES)
 BENCH_PACKAGES := iperf3
 VM_PACKAGES := qemu-system-x86 busybox-static cpio kmod

@@ -45,6 +45,7 @@ def test_datagrams_of_all_flows_are_counted(what, flows):
         space.close()
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not shutil.which("iperf3"), reason="iperf3 is not here")
 def test_the_benchmark_measures_everybody_it_is_told_to():
     command = [sys.executable, "-B", pathlib.Path(contestants.__file__).with_name("bench.py"), "--rounds", "1", "--seconds", "1",

@@ -7,21 +7,23 @@ from lab import Lab
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "agent: starts clat-agent")
+    config.addinivalue_line("markers", "alone: measures what other tests at the same time would disturb")
+    config.addinivalue_line("markers", "long: takes a quarter of a minute or more")
 
 
-_figures = []
-
-
-@pytest.fixture(scope="session")
-def figure():
+@pytest.fixture
+def figure(request):
     """Notes a measured value, to be shown at the end of the run: `figure("outage of a renumbering", "3 ms")`."""
-    return lambda what, value: _figures.append(f"{what}: {value}")
+    return lambda what, value: request.node.user_properties.append(("measured", f"{what}: {value}"))
 
 
 def pytest_terminal_summary(terminalreporter):
-    if _figures:
+    # By the reports, as the test may have run in another process (pytest-xdist).
+    reports = [report for kind in terminalreporter.stats.values() for report in kind if getattr(report, "when", None) == "call"]
+    lines = [text for report in reports for name, text in report.user_properties if name == "measured"]
+    if lines:
         terminalreporter.section("measured")
-        for line in _figures:
+        for line in lines:
             terminalreporter.write_line(line)
 
 

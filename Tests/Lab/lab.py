@@ -5,7 +5,7 @@
 
 See README.md for the drawing. By hand: `python3 Tests/Lab/lab.py shell`; what killed runs left goes by
 `python3 Tests/Lab/lab.py clean`. Needs root or `unshare --user --map-root-user --net --mount`; touches nothing but
-namespaces named `clatlab-PID-...`.
+namespaces named `clatlab-PID-NUMBER-...`.
 """
 
 import atexit
@@ -53,7 +53,7 @@ class Lab:
     def __init__(self, uplink="eth0", pref64=None, advertise=True, host_dad=False, kind="veth"):
         global _serial
         _serial += 1
-        self.prefix = f"{PREFIX}{os.getpid()}-" + (f"{_serial}-" if _serial > 1 else "")
+        self.prefix = f"{PREFIX}{os.getpid()}-{_serial}-"
         self.uplink, self.kind = uplink, kind
         self.namespaces = []
         self._agents = 0

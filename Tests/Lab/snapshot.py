@@ -122,12 +122,13 @@ def _programs(space):
 
 
 def _programs_at(interface, place):
-    """The ids of the programs at one place of an interface; none where the kernel has no tcx, or tells this user nothing."""
+    """The ids of the programs at one place of an interface; none where the kernel has no tcx, or tells this user nothing, or the interface has
+    gone."""
     ids = (ctypes.c_uint32 * 64)()
     query = struct.pack("=IIIIQIIQ", interface, place, 0, 0, ctypes.addressof(ids), len(ids), 0, 0)
     query = ctypes.create_string_buffer(query, len(query) + 24)
     if _libc.syscall(_BPF, _BPF_PROG_QUERY, query, len(query)) != 0:
-        if ctypes.get_errno() in (errno.EINVAL, errno.EPERM, errno.ENOENT):
+        if ctypes.get_errno() in (errno.EINVAL, errno.EPERM, errno.ENOENT, errno.ENODEV):
             return []
         raise OSError(ctypes.get_errno(), "BPF_PROG_QUERY")
     return ids[:struct.unpack_from("=I", query, 24)[0]]

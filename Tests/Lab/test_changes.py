@@ -219,6 +219,7 @@ def test_one_of_two_routers_takes_its_pref64_back(lab):
     assert agent.wait_for("off")["reason"]["code"] in ("no-pref64", "resolvers-silent")
 
 
+@pytest.mark.long
 def test_a_router_that_dies_without_a_word_is_left_for_the_other(lab, figure):
     """No advertisement tells; the kernel finds that it does not answer, and solicitations that the other one does. The agent has
     been on for a while, so that it looks at what comes back only every half minute: that is not what shows it here."""
@@ -322,6 +323,7 @@ def test_the_prefix_is_known_soon_after_the_link_is_up(source, host_dad):
 # MARK: nonsense
 
 
+@pytest.mark.long
 def test_two_thousand_mutated_advertisements_end_in_counts(lab):
     """Each is used or refused, and counted; then a good one is heard as ever."""
     lab.laptop.sysctl(ipv6__conf__eth0__accept_ra=0)  # the kernel's own reading of them is not at stake

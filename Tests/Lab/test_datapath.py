@@ -1,5 +1,6 @@
 """Which way packets take, and what it costs while there are none."""
 
+import contextlib
 import pathlib
 import shutil
 import signal
@@ -49,22 +50,25 @@ def test_a_machine_that_is_full_for_a_moment_gets_the_kernel_path_a_moment_later
 # MARK: rest
 
 
-@pytest.mark.parametrize("datapath", DATAPATHS)
-def test_an_agent_at_rest_costs_nothing(lab, datapath, figure):
+@pytest.mark.long
+def test_an_agent_at_rest_costs_nothing(figure):
     """The lab's router has told all for hours. What is due is a look at the counters, for whether answers come back, ever more
     seldom; and that may wait for the kernel's lock."""
-    agent = lab.agent(datapath=datapath)
-    agent.wait_for("on")
-    # DAD, solicitations, what the stack says of itself.
-    time.sleep(30)
-    idleness = rest.idle({"agent": agent.process}, 10)["agent"]
-    figure(f"ten seconds at rest, {datapath}",
-           f"wake-ups {idleness.wakeups}, {idleness.cpu_milliseconds:.1f} ms, {idleness.resident} KiB")
-    assert idleness.wakeups.pop("clat-packets") == 0
-    assert sum(idleness.wakeups.values()) <= 4, idleness
-    assert idleness.cpu_milliseconds < 5 * PATIENCE
-    assert idleness.resident <= 16384
-    assert agent.stop() == 0
+    with contextlib.ExitStack() as labs:
+        agents = {datapath: labs.enter_context(Lab()).agent(datapath=datapath) for datapath in DATAPATHS}
+        for agent in agents.values():
+            agent.wait_for("on")
+        # DAD, solicitations, what the stack says of itself.
+        time.sleep(30)
+        for datapath, idleness in rest.idle({datapath: agent.process for datapath, agent in agents.items()}, 10).items():
+            figure(f"ten seconds at rest, {datapath}",
+                   f"wake-ups {idleness.wakeups}, {idleness.cpu_milliseconds:.1f} ms, {idleness.resident} KiB")
+            assert idleness.wakeups.pop("clat-packets") == 0, datapath
+            assert sum(idleness.wakeups.values()) <= 4, (datapath, idleness)
+            assert idleness.cpu_milliseconds < 5 * PATIENCE, datapath
+            assert idleness.resident <= 16384, datapath
+        for agent in agents.values():
+            assert agent.stop() == 0
 
 
 # MARK: what is lost

@@ -247,6 +247,7 @@ def test_native_ipv4_beside_a_clat_by_dns(silent):
 # MARK: soliciting
 
 
+@pytest.mark.long
 def test_a_prefix_that_is_about_to_run_out_makes_the_agent_ask(lab):
     router = lab.site.router
     router.advertiser.advertise(
@@ -402,6 +403,7 @@ def test_of_two_prefixes_the_one_that_works_is_taken(silent):
     assert ping(silent)
 
 
+@pytest.mark.long
 def test_traffic_that_nothing_comes_back_for_is_told(lab):
     agent = lab.agent()
     agent.wait_for("on")

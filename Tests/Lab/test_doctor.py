@@ -214,6 +214,7 @@ def test_a_host_that_forwards(served):
     lab.laptop.sysctl(ipv6__conf__eth0__forwarding=0, ipv6__conf__eth0__accept_ra=1)
 
 
+@pytest.mark.long
 def test_links_of_containers_and_what_works_beside_them(lab):
     lab.start_dns64()
     lab.add_site(advertise=False)

@@ -27,7 +27,7 @@ from agent import binary
 from lab import DATAPATHS, Lab
 from namespace import PATIENCE, in_user_namespace, wait_until
 
-pytestmark = pytest.mark.agent
+pytestmark = [pytest.mark.agent, pytest.mark.alone]
 SECONDS = 0.7 * PATIENCE
 RATE = 10000  # packets a second, if the machine can
 # Of a processor, and KiB: half as much again as the dearest flood takes.
@@ -35,7 +35,7 @@ LARGEST_SHARE, LARGEST_GROWTH = 0.6, 2048
 
 
 @pytest.fixture(scope="module", params=DATAPATHS)
-def flooded(request, figure):
+def one_flooded(request):
     """IPv4 that works, and a host on the link that says what it likes as often as it can."""
     with Lab() as lab:
         running = lab.agent(datapath=request.param)
@@ -45,10 +45,17 @@ def flooded(request, figure):
         neighbour = mallory.run(["ip", "-6", "neighbour", "show", "to", entry["ipv6Address"]], check=True).stdout
         with forge.Forger(mallory, "eth0", neighbour.split()[neighbour.split().index("lladdr") + 1]) as forger:
             yield types.SimpleNamespace(
-                lab=lab, agent=running, ours=entry["ipv6Address"], forger=forger, path=request.param, figure=figure,
+                lab=lab, agent=running, ours=entry["ipv6Address"], forger=forger, path=request.param,
                 server=network.synthesise(lab.site.pref64, Lab.SERVER))
         print(running.log)
         assert running.interface()["state"] == "on" and running.stop() == 0
+
+
+@pytest.fixture
+def flooded(one_flooded, figure):
+    """The same, with where to note what was measured."""
+    one_flooded.figure = figure
+    return one_flooded
 
 
 def memory(process):

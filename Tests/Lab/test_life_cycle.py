@@ -281,6 +281,7 @@ def test_two_uplinks_rank_as_they_do_natively_and_each_keeps_to_its_own(lab, con
 # MARK: the end, at any moment
 
 
+@pytest.mark.long
 def test_killed_at_fifty_moments_it_leaves_nothing(lab):
     before = snapshot.take(lab.laptop)
     seed = random.randrange(1 << 32)

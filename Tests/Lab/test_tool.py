@@ -484,6 +484,7 @@ def test_install_and_uninstall(tmp_path):
     assert [path for path in tmp_path.rglob("*") if not path.is_dir()] == []
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not shutil.which("lintian") or not shutil.which("dpkg-shlibdeps"), reason="no lintian, dpkg-dev here")
 def test_the_debian_package_is_in_order():
     if "libswiftCore" in subprocess.run(["readelf", "-d", agent.binary()], capture_output=True, text=True).stdout:
