@@ -40,7 +40,8 @@ extension Target {
         var adoptions: [Int: Adoption] = [:]
         for entry in handover.entries {
             host.links[entry.index] = Uplink(
-                index: entry.index, name: entry.name, medium: .ethernet, kind: "", isUp: true, isRunning: true, mtu: 1500,
+                index: entry.index, name: entry.name, medium: .ethernet, kind: "", isUp: true, isRunning: true,
+                mtu: 1500,
                 hardwareAddress: HardwareAddress(bytes: [2, 0, 0, 0, 0, 1]), master: nil)
             var found = choice & 3 == 0 ? Standing() : entry.standing
             found.hasNamespace = true

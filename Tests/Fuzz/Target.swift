@@ -40,7 +40,8 @@ struct Target: Sendable {
 /// What libFuzzer calls before it reads its options; always 0.
 @_cdecl("LLVMFuzzerInitialize")
 public func begin(
-    _ count: UnsafeMutablePointer<CInt>, _ words: UnsafeMutablePointer<UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>>
+    _ count: UnsafeMutablePointer<CInt>,
+    _ words: UnsafeMutablePointer<UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>>
 ) -> CInt {
     print("Inputs of up to \(Target.chosen.longest) octets")
     let former = UnsafeBufferPointer(start: words.pointee, count: Int(count.pointee))
