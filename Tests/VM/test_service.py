@@ -19,31 +19,40 @@ pytestmark = pytest.mark.agent
 UNIT = pathlib.Path("/run/systemd/system/clat-agent.service")
 # Where the unit lets its program be: it has a /tmp of its own and no home directories, and the tree may be in either.
 PROGRAM = pathlib.Path("/run/clat-agent-under-test")
+# The laptop of the test that runs: units stay as they are, for systemd takes seconds to read all of them.
+LAPTOP = pathlib.Path("/run/laptop")
 
 
 def systemctl(*words, check=True):
     return subprocess.run(["systemctl", *words], capture_output=True, text=True, check=check).stdout
 
 
-@pytest.fixture
-def service():
+@pytest.fixture(scope="module")
+def unit():
     """The unit as it is, but for where it finds program and user, in the laptop's namespace."""
     # As udev does, which is not here.
     pathlib.Path("/dev/net/tun").chmod(0o666)
+    text = (REPOSITORY / "contrib/systemd/clat-agent.service").read_text()
+    assert "User=clat-agent\n" in text
+    shutil.copy2(binary(), PROGRAM)
+    UNIT.write_text(text.replace("@SBINDIR@/clat-agent", str(PROGRAM)).replace("User=clat-agent\n", "User=nobody\n"))
+    drop = pathlib.Path(f"{UNIT}.d/lab.conf")
+    drop.parent.mkdir()
+    # /etc and /var cannot be written here.
+    drop.write_text(f"[Service]\nNetworkNamespacePath={LAPTOP}\nConfigurationDirectory=\nStateDirectory=\n")
+    systemctl("daemon-reload")
+
+
+@pytest.fixture
+def service(unit):
+    """A lab in whose laptop the unit runs once it is started."""
     with Lab() as lab:
-        text = (REPOSITORY / "contrib/systemd/clat-agent.service").read_text()
-        assert "User=clat-agent\n" in text
-        shutil.copy2(binary(), PROGRAM)
-        UNIT.write_text(text.replace("@SBINDIR@/clat-agent", str(PROGRAM)).replace("User=clat-agent\n", "User=nobody\n"))
-        drop = pathlib.Path(f"{UNIT}.d/lab.conf")
-        drop.parent.mkdir(exist_ok=True)
-        # /etc and /var cannot be written here.
-        drop.write_text(f"[Service]\nNetworkNamespacePath=/run/netns/{lab.laptop.name}\nConfigurationDirectory=\nStateDirectory=\n")
-        systemctl("daemon-reload")
+        LAPTOP.symlink_to(f"/run/netns/{lab.laptop.name}")
         yield lab
         print(systemctl("status", "clat-agent", check=False))
-        print(subprocess.run(["journalctl", "-u", "clat-agent", "--no-pager"], capture_output=True, text=True).stdout)
+        print(journal())
         systemctl("stop", "clat-agent", check=False)
+        LAPTOP.unlink()
 
 
 def journal():
@@ -64,8 +73,7 @@ def test_it_serves_tells_systemd_reloads_and_stops(service):
     process = systemctl("show", "-P", "MainPID", "clat-agent").strip()
     assert pathlib.Path(f"/proc/{process}").stat().st_uid == 65534
     systemctl("reload", "clat-agent")
-    wait_until(lambda: "read the configuration anew" in subprocess.run(
-        ["journalctl", "-u", "clat-agent"], capture_output=True, text=True).stdout, what="the reload")
+    wait_until(lambda: "read the configuration anew" in journal(), what="the reload")
     assert any(entry["state"] == "on" for entry in status(lab))
     systemctl("stop", "clat-agent")
     wait_until(lambda: lab.laptop.run(["ip", "-4", "route"]).stdout == "", what="no route")
