@@ -205,6 +205,8 @@ def test_a_snapshot_names_what_differs_and_forgets_it_when_it_is_undone(lab):
     assert "+ nft table ip spoilt {" in snapshot.difference(before, snapshot.take(lab.laptop))
     lab.laptop.run(["nft", "delete", "table", "ip", "spoilt"], check=True)
     assert snapshot.difference(before, snapshot.take(lab.laptop)) == []
+    with lab.laptop.entered():
+        assert snapshot._programs_at(1 << 20, 47) == [], "an interface that goes while it is looked at"
 
 
 def test_the_lab_has_no_link_to_the_machine(shared_lab):
