@@ -192,6 +192,7 @@ def test_a_client_that_cannot_be_let_in_waits_and_costs_nothing(lab):
     assert running.stop() == 0
 
 
+@pytest.mark.alone
 def test_who_connects_over_and_over_is_let_in_a_thousand_times_a_second(lab, figure):
     os.chmod(lab.directory, 0o755)
     running = lab.agent()
