@@ -6,6 +6,7 @@ import pathlib
 import signal
 import socket
 import subprocess
+import time
 
 from namespace import PATIENCE, wait_until
 
@@ -65,6 +66,17 @@ class Agent:
             raise RuntimeError(f"{command} ended with {result.returncode}: {result.stderr}")
         return result.stdout
 
+    def _connect(self, client):
+        """Connects to the control socket; where as many wait as can, waits with them, which a socket with a timeout does not."""
+        end = time.monotonic() + client.gettimeout()
+        while True:
+            try:
+                return client.connect(str(self.runtime_directory / "control"))
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.01)
+
     def status(self):
         """What `clat-agent status --json` prints, as Python values, by the control socket: a process for each look would take
         an emulated machine's only processor from the agent. RuntimeError without an agent."""
@@ -72,7 +84,7 @@ class Agent:
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(5 * PATIENCE)
             try:
-                client.connect(str(self.runtime_directory / "control"))
+                self._connect(client)
                 client.sendall(b'{"method":"org.clatagent.Status"}\0')
                 while not answer.endswith(b"\0"):
                     part = client.recv(1 << 16)
