@@ -4,7 +4,9 @@ dnsmasq is the server, on the lab's router; the network is IPv6-mostly. The clie
 """
 
 import contextlib
+import os
 import pathlib
+import signal
 import subprocess
 
 import pytest
@@ -63,6 +65,13 @@ def client(lab, asks=None):
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+            # Its helpers outlive it then, with its sockets; and a process identifier that is stale is no help to the next.
+            for helper in pathlib.Path("/proc").glob("[0-9]*/comm"):
+                with contextlib.suppress(OSError):
+                    if helper.read_text().strip() == "dhcpcd":
+                        os.kill(int(helper.parent.name), signal.SIGKILL)
+            for file in pathlib.Path("/run/dhcpcd").glob("*pid"):
+                file.unlink()
             # One that is killed, or too slow to tidy up, leaves its address and with it the route.
             lab.laptop.run(["ip", "-4", "address", "flush", "dev", UPLINK], check=True)
             print(CLIENT_LOG.read_text(errors="replace")[-20000:])

@@ -37,8 +37,9 @@ def lab():
         package, = debs.glob(f"{name}_*.deb")
         # /bin and the like are links here.
         sh(f"dpkg-deb --fsys-tarfile {package} | tar -x --keep-directory-symlink -C /")
-    sh("ldconfig; getent group clat-agent || groupadd --system clat-agent")
-    sh(f"make -s -C {REPOSITORY} install CLAT_AGENT={binary()}")
+    sh(f"ldconfig; make -s -C {REPOSITORY} install CLAT_AGENT={binary()}")
+    # systemd's tool has made a user too, which comes later here.
+    sh("! id clat-agent || userdel clat-agent; getent group clat-agent || groupadd --system clat-agent")
     with Lab() as made:
         made.laptop.ip(f"link set eth0 down\nlink set eth0 netns 1 name {UPLINK}")
         made.laptop.close()
@@ -55,7 +56,10 @@ def install(script, target):
 
 def serves(lab, metric):
     """IPv4 works, with that metric, and the group owns the runtime directory."""
-    wait_until(lambda: f"metric {metric}" in sh(f"{PROGRAM} status {UPLINK}", check=False), timeout=40, what="IPv4")
+    try:
+        wait_until(lambda: f"metric {metric}" in sh(f"{PROGRAM} status {UPLINK}", check=False), timeout=40, what="IPv4")
+    finally:
+        print(sh(f"{PROGRAM} status {UPLINK}; tail -n 20 /var/log/clat-agent.log /run/runsv.log", check=False))
     assert "1 received" in sh(f"ping -n -c1 -W10 {Lab.SERVER}")
     assert sh("stat -c %G /run/clat-agent") == "clat-agent\n"
 
