@@ -1,12 +1,13 @@
 """A service manager that keeps descriptors from one process to the next, as systemd does for a unit with
 FileDescriptorStoreMax= (sd_notify(3), sd_listen_fds(3))."""
 
-import contextlib
 import fcntl
 import os
 import pathlib
 import socket
 import threading
+
+from namespace import wait_until
 
 # Where the descriptors are put for the shell that moves them down to 3, 4 and so on.
 _PARKING = 200
@@ -22,14 +23,16 @@ class DescriptorStore:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(str(self.path))
         self._socket.settimeout(0.05)
-        self._closing = False
+        self._closing, self._pauses = False, 0
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _run(self):
         while not self._closing:
-            with contextlib.suppress(TimeoutError):
+            try:
                 self._take(*socket.recv_fds(self._socket, 4096, 4)[:2])
+            except TimeoutError:
+                self._pauses += 1
 
     def _take(self, message, descriptors):
         lines = dict(line.partition("=")[::2] for line in message.decode().splitlines())
@@ -46,6 +49,11 @@ class DescriptorStore:
                 self.faults.append(f"{name} for two")
                 os.close(self.kept.pop(name))
             self.kept[name], = descriptors
+
+    def settle(self):
+        """Waits until all is taken in that was said before."""
+        before = self._pauses
+        wait_until(lambda: self._pauses > before + 1, what="silence")
 
     def replace(self, name, octets=None):
         """Puts octets where a descriptor was, or nothing."""

@@ -241,6 +241,7 @@ def stopped(lab, manager, **options):
     first = manager.start(lab, **options)
     first.wait_for("on")
     assert first.stop() == 0
+    manager.settle()
     assert any(name.startswith("state-") for name in manager.kept), first.log
     return first
 
