@@ -32,8 +32,7 @@ struct RouteSteering: ~Copyable, Sendable {
         try netlink.replaceNeighbour(Neighbour(.v6(Self.peer), at: devices.peerAddress, on: devices.host))
         try netlink.replaceRoute(Route(to: .any(.ipv4), on: devices.tun))
         try netlink.replaceRoute(Route(to: .any(.ipv6), on: devices.tun, table: Self.table))
-        try Self.steer(
-            configuration.pairs, uplink: uplink, host: devices.host, &netlink)
+        try Self.steer(configuration.pairs, uplink: uplink, host: devices.host, &netlink)
         self.netlink = Mutex(netlink)
         self.devices = devices
         uplinkName = uplink
@@ -42,8 +41,7 @@ struct RouteSteering: ~Copyable, Sendable {
     /// From the next packet on steers by this configuration.
     borrowing func update(_ configuration: TranslatorConfiguration) throws(NetlinkError) {
         try netlink.withLock { netlink throws(NetlinkError) in
-            try Self.steer(
-                configuration.pairs, uplink: uplinkName, host: devices.host, &netlink)
+            try Self.steer(configuration.pairs, uplink: uplinkName, host: devices.host, &netlink)
         }
     }
 
