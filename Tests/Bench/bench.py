@@ -208,8 +208,9 @@ Written by `make bench WRITE=1{sweeping}`, which anybody can repeat as root on a
 
 A laptop's namespace and a router's are joined by a veth. Between the laptop's programs and that link stands a namespace
 with an ipvlan or macvlan and a veth, in which the packets are forwarded ({CONTROL}) or translated (all others). The router
-is a native IPv6 server; no NAT64 and no hardware is measured. Sender, translator and receiver share the cores, so a
-ratio tells what a translator costs beside all the rest, not how fast it would be alone. CPU is that of the whole machine.
+is a native IPv6 server; no NAT64 and no hardware is measured. TCP is cubic, Linux's own choice. Sender, translator and receiver
+share the cores, so a ratio tells what a translator costs beside all the rest, not how fast it would be alone. CPU is that of the
+whole machine.
 
 ![Ratios to plain IPv6 forwarding](performance.svg)
 

@@ -46,11 +46,17 @@ def cpu_seconds():
     return (fields[0] + fields[1] + fields[2] + fields[5] + fields[6]) / TICKS, fields[7] / TICKS
 
 
+def iperf(server, streams, down, seconds):
+    """The command for that many streams of TCP to or from a server, with cubic: it is what Linux does of itself, whatever this machine was
+    told to."""
+    command = ["iperf3", "-c", server, "-p", contestants.IPERF_PORT, "-t", seconds, "-P", streams, "-C", "cubic", "-J"]
+    return command + ["-R"] * down
+
+
 def _iperf(running, streams, down, seconds):
-    command = ["iperf3", "-c", running.server, "-p", contestants.IPERF_PORT, "-t", seconds, "-P", streams, "-J"]
     for attempt in range(3):
         before, _ = cpu_seconds()
-        result = running.line.laptop.run(command + ["-R"] * down, timeout=seconds + 30)
+        result = running.line.laptop.run(iperf(running.server, streams, down, seconds), timeout=seconds + 30)
         used = cpu_seconds()[0] - before
         if received := speed(result.stdout):
             return received, used

@@ -51,9 +51,8 @@ def loaded(running, way, narrow, seconds):
     """Ping to the router's server while four TCP streams go there or, behind the bottleneck, past there: what the queue
     at the bottleneck itself adds is not in it."""
     goal = running.far if narrow else running.server
-    command = ["iperf3", "-c", goal, "-p", contestants.IPERF_PORT, "-t", seconds + 1, "-P", 4, "-J"]
     load = running.line.laptop.popen(
-        command + ["-R"] * (way == "down"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        measurements.iperf(goal, 4, way == "down", seconds + 1), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     try:
         time.sleep(0.5)
         times = sorted(measurements.ping(running, running.server, seconds, 0.01))
