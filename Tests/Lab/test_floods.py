@@ -196,6 +196,27 @@ def test_advertisements_of_a_router_amid_refused_ones(flooded):
     wait_until(lambda: flooded.agent.interface()["advertisements"] - heard >= 9, what="what the router said")
 
 
+def test_advertisements_of_a_router_amid_those_of_strangers(flooded):
+    """What strangers send takes nothing of what a router may that was there before."""
+    router, pref64 = flooded.lab.site.router, flooded.lab.site.pref64
+    packets = [ra.RouterAdvertisement(source=f"fe80::bad:{number:x}", lifetime=0, preference="low", options=[
+        ra.prefix_information(f"2001:db8:{number:x}::/64", valid=30, preferred=0)]).packet() for number in range(1, 65)]
+
+    def say(**advertisement):
+        # A queue that is full may lose one.
+        for _ in range(3):
+            router.advertiser.send(router.advertisement(**advertisement))
+            time.sleep(0.1)
+    with flood(lambda packet: flooded.forger.send(packet, everybody=True), packets) as sent:
+        wait_until(lambda: sent[0] > 1000, what="the flood")
+        # Another one is taken then where a stranger has told of any.
+        say(extra=[ra.pref64(pref64, lifetime=0)])
+        wait_until(lambda: flooded.agent.interface().get("pref64") != pref64, what="what the router says no longer")
+        say(pref64=[pref64])
+        wait_until(lambda: flooded.agent.interface().get("pref64") == pref64, what="what it says again")
+    flooded.agent.wait_for("on")
+
+
 @contextlib.contextmanager
 def stopped(process):
     """The agent does nothing meanwhile."""

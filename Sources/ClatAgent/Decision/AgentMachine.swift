@@ -23,6 +23,11 @@ public struct AgentMachine: Hashable, Sendable {
         self.ephemeralSecret = ephemeralSecret
     }
 
+    /// Whether a router has told something about an uplink that has not run out.
+    func knows(_ router: IPv6Address, on uplink: Int) -> Bool {
+        uplinks[uplink]?.knowledge.routers.contains { $0.address == router } == true
+    }
+
     /// The host's IPv4 device for an uplink by the name it has now, or, where no notice of it came yet, was given; nil where
     /// there is none.
     func hostDevice(of index: Int) -> String? {

@@ -210,7 +210,9 @@ public struct LinkKnowledge: Hashable, Sendable, Codable {
     func routing(through router: Router) -> Routing {
         Routing(
             router: router.address, hardwareAddress: router.hardwareAddress,
-            onLink: Set(prefixes.filter(\.onLink).map(\.prefix)).sorted { $0.description < $1.description })
+            onLink: Set(prefixes.filter(\.onLink).map(\.prefix)).sorted {
+                ($0.address, $0.length) < ($1.address, $1.length)
+            })
     }
 
     /// The prefix to make the CLAT address of, for flows towards a PREF64 through `router`: autonomous and /64; among those

@@ -262,7 +262,7 @@ public final class Agent {
         var refused: [Int: [RouterAdvertisementProblem: Int]] = [:]
         do throws(SystemError) {
             for _ in 0..<Self.turn {
-                guard let message = try routers.receive() else { break }
+                guard let message = try routers.receive(isKnown: machine.knows) else { break }
                 switch message.content {
                 case .success(let advertisement): take(.advertisement(advertisement, uplink: message.uplink))
                 case .failure(let problem): refused[message.uplink, default: [:]][problem, default: 0] += 1

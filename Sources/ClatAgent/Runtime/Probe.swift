@@ -83,7 +83,7 @@ public final class Probe {
         poll(&polled, nfds_t(polled.count), CInt(milliseconds) + 1)
         // Bounded, so that a flood ends nothing but itself.
         for _ in 0..<Int(RouterAdvertisement.perSecond) {
-            guard let message = try? routers.receive() else { break }
+            guard let message = try? routers.receive(isKnown: { _, _ in false }) else { break }
             guard message.uplink == index else { continue }
             switch message.content {
             case .success(let advertisement):

@@ -7,8 +7,8 @@ import Glibc
 public struct RouterSocket: ~Copyable {
     private let socket: OwnedDescriptor
     private var buffer = [UInt8](repeating: 0, count: RouterAdvertisement.maximumSize + 1)
-    /// What may be looked at yet, by interface index.
-    private var limits: [Int: RateLimit] = [:]
+    /// What may be looked at yet.
+    private var limits: [Sender: RateLimit] = [:]
 
     /// Messages that found no room in the socket's queue, or had a wrong checksum, as told with the last one received.
     public private(set) var lost: UInt32 = 0
@@ -21,8 +21,15 @@ public struct RouterSocket: ~Copyable {
         public var content: Result<RouterAdvertisement, RouterAdvertisementProblem>
     }
 
-    /// Links of which ``limits`` are kept.
-    private static let linkLimit = 256
+    /// Whose advertisements have a limit of their own: a router that is known already, or all others of an interface, which so
+    /// leave the known ones theirs.
+    private struct Sender: Hashable {
+        var uplink: Int
+        var router: IPv6Address?
+    }
+
+    /// Senders of which ``limits`` are kept.
+    private static let senderLimit = 1024
     /// ICMPv6 type of a Router Solicitation (RFC 4861 section 4.1).
     private static let solicitation = UInt8(ND_ROUTER_SOLICIT)
 
@@ -43,8 +50,8 @@ public struct RouterSocket: ~Copyable {
         self.socket = socket
     }
 
-    /// The next message; nil where none waits.
-    public mutating func receive() throws(SystemError) -> Message? {
+    /// The next message; nil where none waits. `isKnown` is asked whether a router of an interface is known.
+    public mutating func receive(isKnown: (IPv6Address, Int) -> Bool) throws(SystemError) -> Message? {
         var source = sockaddr_in6()
         var hopLimit: CInt = -1
         var index: UInt32 = 0
@@ -70,7 +77,9 @@ public struct RouterSocket: ~Copyable {
             let router = IPv6Address(source.sin6_addr)
             // What comes from beyond the link takes nothing from those on it.
             try RouterAdvertisement.check(source: router, hopLimit: Int(hopLimit))
-            guard isWithinLimit(uplink) else { throw .tooMany }
+            guard isWithinLimit(Sender(uplink: uplink, router: isKnown(router, uplink) ? router : nil)) else {
+                throw .tooMany
+            }
             let advertisement = try RouterAdvertisement(
                 message: Array(buffer.prefix(count)), from: router, hopLimit: Int(hopLimit))
             return Message(uplink: uplink, content: .success(advertisement))
@@ -79,11 +88,12 @@ public struct RouterSocket: ~Copyable {
         }
     }
 
-    private mutating func isWithinLimit(_ uplink: Int) -> Bool {
-        // Links come and go; a limit that is forgotten is a full one.
-        if limits.count >= Self.linkLimit, limits[uplink] == nil { limits = [:] }
-        return limits[uplink, default: RateLimit()].allows(
-            RouterAdvertisement.perSecond, now: UInt64(clamping: BootInstant.now.nanoseconds))
+    private mutating func isWithinLimit(_ sender: Sender) -> Bool {
+        // Links and routers come and go; a limit that is forgotten is a full one.
+        if limits.count >= Self.senderLimit, limits[sender] == nil { limits = [:] }
+        return limits[sender, default: RateLimit()].allows(
+            sender.router == nil ? RouterAdvertisement.perSecond : RouterAdvertisement.perSecondOfRouter,
+            now: UInt64(clamping: BootInstant.now.nanoseconds))
     }
 
     /// Sends a Router Solicitation (RFC 4861 section 4.1) to ff02::2, without a source link-layer address option: the
