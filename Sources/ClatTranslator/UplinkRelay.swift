@@ -216,8 +216,8 @@ private final class Shared: Sendable {
                 guard count >= 0 else {
                     switch errno {
                     case EAGAIN, EINTR: return true
-                    case EINVAL, ENOMEM: readFaults.add(1, ordering: .relaxed)
-                    default: return false
+                    case EBADFD: return false
+                    default: readFaults.add(1, ordering: .relaxed)
                     }
                     continue
                 }

@@ -110,7 +110,7 @@ final class ControlServer {
         let address = try UnixAddress(path: path)
         // A killed agent's socket stays, and nobody listens there. An agent of another network namespace does.
         guard try !address.isServed() else { throw SystemError(call: "listen at \(path)", code: EADDRINUSE) }
-        unlink(path)
+        guard unlink(path) == 0 || errno == ENOENT else { throw SystemError(call: "remove \(path)", code: errno) }
         try address.bind(listener.rawValue)
         lstat(path, &file)
         try retrying("listen at \(path)") { listen(listener.rawValue, 16) }
