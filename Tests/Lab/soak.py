@@ -85,8 +85,10 @@ class Soak:
         """The NAT64 goes, and comes back."""
         router, pref64 = self.lab.site.router, self.lab.site.pref64
         router.advertiser.advertise(router.advertisement(extra=[ra.pref64(pref64, lifetime=0)]))
-        self.agent.wait_for("off", timeout=30)
-        router.advertiser.advertise(router.advertisement([pref64]))
+        try:
+            self.agent.wait_for("off", timeout=30)
+        finally:
+            router.advertiser.advertise(router.advertisement([pref64]))
 
     def renumbering(self):
         """Another PREF64 of the same NAT64's router is told for a moment, and preferred no longer."""
