@@ -182,6 +182,8 @@ struct World {
     var choices: [String] = []
     /// What was said of the path.
     var judgements: [String?] = []
+    /// Whether IPv4 can be had without a lease, each time that changed.
+    var spares: [Bool] = []
     /// What the translator's counters of TCP and UDP say.
     var traffic: (outbound: UInt64, inbound: UInt64) = (0, 0)
     /// Every echo request: to whom.
@@ -227,6 +229,7 @@ struct World {
                 case .chose(let choice, let before, let cause, _):
                     choices.append(Choice.change(from: before, to: choice, cause))
                 case .judged(let path, _): judgements.append(path.sentence)
+                case .spare(let can, _): spares.append(can)
                 case .sample(let uplink):
                     queue.append(.traffic(outbound: traffic.outbound, inbound: traffic.inbound, uplink: uplink))
                 case .echo(let address, let prefix, let uplink):

@@ -338,6 +338,8 @@ struct IPv6OnlyTests {
         #expect(world.uplink(2)?.reason == .nativeIPv4(via: gateway, metric: 100) && isCapable() == false)
         try world.happen(.advertisement(try parse(header + prefix1 + pref64), uplink: 2))
         #expect(world.uplink(2)?.reason == .nativeIPv4(via: gateway, metric: 100) && isCapable() == true)
+        // Who has the DHCP client told hears of it though the reason stays.
+        #expect(world.spares == [false, true])
         #expect(world.kernel.isClean)
     }
 }

@@ -52,7 +52,7 @@ def test_what_monitor_and_renew_cannot_do(served):
         assert refused.returncode == 64 and f"takes an IPv6 address that is not the host's own, not {wrong}" in refused.stderr
     command(lab, running, "renew", "eth0", "--quiet", "--resolver", "192.0.2.53", check=True)
     kinds = re.search(r"kind \(([^)]*)\)", " ".join(command(lab, running, "monitor", "--help", check=True).stdout.split()))[1]
-    assert kinds == "state, pref64, path, address, step, failure"
+    assert kinds == "state, pref64, path, ipv6-only, address, step, failure"
 
 
 def test_each_error_says_what_to_do(served, tmp_path):

@@ -63,7 +63,7 @@ public struct AgentMachine: Hashable, Sendable {
         uplink.knowledge.pref64s.configure(world.policy.pref64)
         if !world.policy.usesDNS { uplink.knowledge.pref64s.forgetResolvers() }
         uplink.pass(now: now)
-        let before = uplink.reason
+        let (before, couldSpare) = (uplink.reason, uplink.isIPv6OnlyCapable)
         var actions: [Action] = []
         if let step = uplink.advance(world, now: now) {
             actions.append(.carryOut(step, uplink: index))
@@ -74,6 +74,10 @@ public struct AgentMachine: Hashable, Sendable {
         }
         if uplink.reason != before {
             actions.insert(.report(uplink: index, uplink.reason), at: 0)
+        }
+        // Beside native IPv4 this can change while the reason stays.
+        if uplink.isIPv6OnlyCapable != couldSpare {
+            actions.append(.spare(uplink.isIPv6OnlyCapable, uplink: index))
         }
         let isPossible = UplinkMachine.obstacle(to: uplink.uplink, world) == nil
         // Nobody was asked before.

@@ -222,6 +222,8 @@ public enum Action: Hashable, Sendable {
     case carryOut(Step, uplink: Int)
     /// Let the uplink go that was kept clean of the CLAT's IPv4 addresses.
     case releaseGuard(uplink: Int)
+    /// A word for DHCPv4 clients: whether IPv4 can be had without a lease has changed.
+    case spare(Bool, uplink: Int)
     /// A word for the log: the state of an uplink changed.
     case report(uplink: Int, Reason)
     /// Everything is undone: the agent may end.

@@ -8,6 +8,8 @@ public struct AgentEvent: Codable, Sendable, Equatable {
         case pref64
         /// The path through the NAT64 has turned out to work, or not to.
         case path
+        /// Whether IPv4 can be had without a DHCPv4 lease has changed (option 108, RFC 8925).
+        case ipv6Only = "ipv6-only"
         /// The CLAT's IPv6 address got further.
         case address
         /// Something was built or undone.

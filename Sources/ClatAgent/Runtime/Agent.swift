@@ -385,6 +385,9 @@ public final class Agent {
             guard let text = path.sentence else { break }
             log.log(path.isDead ? .notice : .info, name(index), event: .path, text)
             control?.publish(.path, name(index), text)
+        case .spare(let can, let index):
+            control?.publish(
+                .ipv6Only, name(index), "IPv4 can\(can ? "" : "not") be had here without a lease (DHCPv4 option 108)")
         case .releaseGuard(let index): kernel.releaseGuard(of: UInt32(clamping: index))
         case .carryOut(let step, let index): carryOut(step, on: index)
         case .finish: reactor.stop()
