@@ -42,7 +42,7 @@ class Lab:
     `advertise` is False, and then all but PREF64. `host_dad` makes the laptop's kernel do DAD for its own addresses,
     which costs two seconds and matters to few tests. `kind` is that of the first uplink: `veth`, or `macvlan`, as containers
     have it, on a device in another namespace; or without Ethernet and a switch, `tun` with IP packets alone, `ppp`
-    (where the kernel has that), or `noarp` as modems do that speak Ethernet and know no neighbours."""
+    (where the kernel has that) or `pppd` (with the programs that make it), or `noarp` as modems do that speak Ethernet and know no neighbours."""
 
     SERVER = "198.51.100.10"
     SERVERS = ["198.51.100.10", "203.0.113.10", "198.51.100.53"]
@@ -88,7 +88,7 @@ class Lab:
             ipv6__conf__all__disable_ipv6=1, ipv6__conf__default__disable_ipv6=1, ipv4__icmp_ratelimit=0)
         self.internet.ip("link set lo up\n" + "\n".join(f"addr add {address}/32 dev lo" for address in self.SERVERS))
         self._servers = Worker(self.internet, servers.serve, self.SERVERS)
-        if kind in ("tun", "ppp", "noarp"):
+        if kind in ("tun", "ppp", "pppd", "noarp"):
             self._add_point_to_point_link(kind, router)
             self.site.plumb(None, router, core, nat64, self.internet)
         else:

@@ -3,17 +3,18 @@
     modem.py KIND NAMESPACE NAME NAMESPACE NAME     runs until it is ended
 
 `tun`: packets cross as they are, super-packets with their `virtio_net_hdr`. `ppp`: octets cross between two pseudo-terminals with
-PPP's line discipline; both ends are set as pppd sets them once all is agreed upon.
+PPP's line discipline; both ends are set as pppd sets them once all is agreed upon. `pppd`: two of that program agree.
 """
 
 import fcntl
 import os
 import select
 import struct
+import subprocess
 import sys
 import tty
 
-from namespace import Namespace
+from namespace import Namespace, wait_until
 
 TUNSETIFF, TUNSETOFFLOAD = 0x400454CA, 0x400454D0
 IFF_TUN, IFF_NO_PI, IFF_VNET_HDR = 0x0001, 0x1000, 0x4000
@@ -51,7 +52,22 @@ def open_ppp(namespace, name):
     return master
 
 
+def run_pppd(*ends):
+    """The second runs on the first one's terminal. They agree on interface identifiers (RFC 5072) and nothing of IPv4."""
+    def command(namespace, name, own, other):
+        return ["ip", "netns", "exec", namespace, "pppd", "nodetach", "noauth", "nolock", "local", "noip", "ipv6", f"::{own},::{other}",
+                "ifname", name]
+    far = " ".join([*command(*ends[2:], "99", "10"), "notty"])
+    pppd = subprocess.Popen([*command(*ends[:2], "10", "99"), "pty", far], stdout=subprocess.DEVNULL)
+    for namespace, name in (ends[:2], ends[2:]):
+        wait_until(lambda: name in Namespace(namespace).read("net/if_inet6"), timeout=60, what=f"{name} with an address")
+    print("ready", flush=True)
+    sys.exit(pppd.wait())
+
+
 def main(kind, *ends):
+    if kind == "pppd":
+        run_pppd(*ends)
     make = {"tun": open_tun, "ppp": open_ppp}[kind]
     one, other = make(*ends[:2]), make(*ends[2:])
     print("ready", flush=True)

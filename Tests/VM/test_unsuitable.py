@@ -77,7 +77,7 @@ def test_each_tunnel_has_its_sentence(lab):
     assert agent.stop() == 0
 
 
-@pytest.mark.parametrize("kind", ["ppp", "tun", "noarp"])
+@pytest.mark.parametrize("kind", ["ppp", "pppd", "tun", "noarp"])
 def test_a_link_without_neighbours_has_a_relay(kind):
     with Lab(uplink="point", kind=kind) as lab:
         before = snapshot.take(lab.laptop)
