@@ -91,10 +91,8 @@ extension RouterAdvertisement {
     static let type = UInt8(ND_ROUTER_ADVERT)
     /// More than any frame of a usual link, less than what would cost memory.
     static let maximumSize = 9216
-    /// Messages of routers that are not known which are looked at in a second on a link, and as many at once.
+    /// Messages of one router that is known, or of all others of a link, which are looked at in a second, and as many at once.
     static let perSecond: UInt32 = 100
-    /// The same of a router that is known. The shortest interval between two is 30 ms (RFC 6275 section 7.5).
-    static let perSecondOfRouter: UInt32 = 40
     /// Options of one message that are looked at.
     static let maximumOptions = 256
 

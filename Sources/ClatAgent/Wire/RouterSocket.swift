@@ -92,8 +92,7 @@ public struct RouterSocket: ~Copyable {
         // Links and routers come and go; a limit that is forgotten is a full one.
         if limits.count >= Self.senderLimit, limits[sender] == nil { limits = [:] }
         return limits[sender, default: RateLimit()].allows(
-            sender.router == nil ? RouterAdvertisement.perSecond : RouterAdvertisement.perSecondOfRouter,
-            now: UInt64(clamping: BootInstant.now.nanoseconds))
+            RouterAdvertisement.perSecond, now: UInt64(clamping: BootInstant.now.nanoseconds))
     }
 
     /// Sends a Router Solicitation (RFC 4861 section 4.1) to ff02::2, without a source link-layer address option: the
