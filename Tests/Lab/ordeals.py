@@ -25,8 +25,8 @@ ENDS = {71, 73}
 ENDS_OF = {"ENODEV": 69, "EADDRINUSE": 75, "EAGAIN": 75, "EPERM": 77, "EACCES": 77}
 # What the kernel says where it does not have eBPF for us, which is not asked for again.
 REFUSALS = {"EPERM", "EINVAL"}
-# Sockets of what stands in where eBPF is refused: the guard's nftables table has one, the path by routes two.
-SUBSTITUTES = {"bpf": 3, "fcntl": 1}
+# Sockets of what stands in where eBPF is refused: of the guard's nftables table, of the path by routes.
+TABLE_SOCKETS, PATH_SOCKETS = 1, 2
 # Seconds for which a fault that is there for good is there.
 SPELL = 2
 
@@ -151,16 +151,17 @@ class Scenario:
         if fault.call != "bpf" or fault.error not in REFUSALS:
             assert entry["datapath"]["kind"] == self.kind, f"{entry['datapath']}\n{agent.log}"
         assert "Fatal" not in agent.log, agent.log
-        self.check_held(fault)
+        self.check_held(TABLE_SOCKETS * (fault.call in ("bpf", "fcntl")) + PATH_SOCKETS * (entry["datapath"]["kind"] != self.kind))
         self.end()
 
-    def check_held(self, fault):
+    def check_held(self, substitutes):
+        """Nothing is open that was not, but for so many sockets of what stands in."""
         # Namespaces that were given up go with a moment's delay, and so does what a client of the control socket had.
         process = self.agent.process.pid
 
         def surplus():
             now = (descriptors(process), threads(process))
-            allowed = [collections.Counter({"socket:[N]": SUBSTITUTES.get(fault.call, 0)}), collections.Counter()]
+            allowed = [collections.Counter({"socket:[N]": substitutes}), collections.Counter()]
             return [dict(collections.Counter(has) - collections.Counter(had) - more)
                     for had, has, more in zip(self.usual, now, allowed)]
         with contextlib.suppress(TimeoutError):
