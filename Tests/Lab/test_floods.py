@@ -32,6 +32,7 @@ SECONDS = 0.7 * PATIENCE
 RATE = 10000  # packets a second, if the machine can
 # Of a processor, and KiB: half as much again as the dearest flood takes.
 LARGEST_SHARE, LARGEST_GROWTH = 0.6, 2048
+LARGEST_LINES = 4  # of the log, that one advertisement can cause
 
 
 @pytest.fixture(scope="module", params=DATAPATHS)
@@ -111,10 +112,11 @@ class Cost:
     """What it costs the agent and its packets, by the end of a `with` block of SECONDS."""
 
     def __init__(self, flooded):
-        self._process, self._lab = flooded.agent.process.pid, flooded.lab
+        self._agent, self._process, self._lab = flooded.agent, flooded.agent.process.pid, flooded.lab
 
     def __enter__(self):
         self._processor, self._memory = processor(self._process), memory(self._process)
+        self._lines = self._agent.log.count("\n")
         self._begun = time.monotonic()
         return self
 
@@ -128,10 +130,11 @@ class Cost:
         self.seconds = time.monotonic() - self._begun
         self.share = (processor(self._process) - self._processor) / self.seconds
         self.grown = (memory(self._process) - self._memory) // 1024
+        self.lines = self._agent.log.count("\n") - self._lines
 
     def __str__(self):
         return (f"ping {self.median:.2f} ms (99 %: {self.worst:.2f}), {self.lost} lost; "
-                f"{self.share:.0%} of a processor, {self.grown:+d} KiB")
+                f"{self.share:.0%} of a processor, {self.grown:+d} KiB, {self.lines} lines of its log")
 
 
 def measure(flooded, name, packets, everybody=False):
@@ -153,6 +156,8 @@ def measure(flooded, name, packets, everybody=False):
     assert busy.median < idle.median * 2 + 2 and busy.lost <= 2
     assert busy.share < LARGEST_SHARE
     assert busy.grown < LARGEST_GROWTH
+    # A PREF64 lost and one found; no packet is a line.
+    assert busy.lines <= LARGEST_LINES
     return busy
 
 
@@ -214,6 +219,20 @@ def test_advertisements_of_a_router_amid_those_of_strangers(flooded):
         wait_until(lambda: flooded.agent.interface().get("pref64") != pref64, what="what the router says no longer")
         say(pref64=[pref64])
         wait_until(lambda: flooded.agent.interface().get("pref64") == pref64, what="what it says again")
+    flooded.agent.wait_for("on")
+
+
+def test_somebody_who_takes_the_routers_address_makes_few_lines(flooded):
+    """He is believed, and his every other advertisement changes what is to be said; but no more are looked at than a router may send."""
+    packets = [ra.RouterAdvertisement(options=[ra.pref64(flooded.lab.site.pref64, lifetime=lifetime)]).packet()
+               for lifetime in (0, 600)]
+    with Cost(flooded) as cost, flood(lambda packet: flooded.forger.send(packet, everybody=True), packets):
+        time.sleep(SECONDS)
+    flooded.figure(f"an advertisement and its contrary ({flooded.path})",
+                   f"{cost.lines / cost.seconds:.0f} lines a second, {cost.share:.0%} of a processor")
+    assert 0 < cost.lines < LARGEST_LINES * 100 * (cost.seconds + 1)
+    router = flooded.lab.site.router
+    router.advertiser.send(router.advertisement(pref64=[flooded.lab.site.pref64]))
     flooded.agent.wait_for("on")
 
 
