@@ -107,6 +107,11 @@ public struct IPv6Prefix: Hashable, Sendable, TextCodable {
         IPv6Prefix(other, length: length)?.address == address
     }
 
+    /// Whether there is an address that begins with both.
+    public func overlaps(_ other: IPv6Prefix) -> Bool {
+        contains(other.address) || other.contains(address)
+    }
+
     /// The first `length` of 64 bits set; all for 64 and more, none for 0 and less.
     private static func mask(_ length: Int) -> UInt64 {
         length <= 0 ? 0 : length >= 64 ? .max : ~(.max >> length)

@@ -8,6 +8,7 @@ extension clat_config {
         let known = configuration.pairs.map {
             clat_mapping($0, strict: configuration.strictWellKnownPrefix)
         }
+        next_hop = clat_address(configuration.nextHop ?? .unspecified)
         mappings_count = UInt32(known.count)
         withUnsafeMutableBytes(of: &mappings) { mappings in
             known.withUnsafeBytes { mappings.copyBytes(from: $0) }

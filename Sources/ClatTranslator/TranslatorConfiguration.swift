@@ -1,4 +1,5 @@
 import CSteering
+public import ClatBase
 
 /// All that the translator is told. Every switch defaults to what the RFCs say.
 public struct TranslatorConfiguration: Hashable, Sendable {
@@ -11,6 +12,8 @@ public struct TranslatorConfiguration: Hashable, Sendable {
     /// PREF64s that the link tells besides the current mapping's: what comes from there to that is let in as well, and nothing goes out
     /// there, so that a flow's last packets arrive after another prefix was chosen.
     public var inboundPREF64s: [PREF64] = []
+    /// The link-local address of the router that leads to every PREF64 here; nil where each packet's route is to be looked up.
+    public var nextHop: IPv6Address?
     /// The uplink's IPv6 MTU in octets; taken as 1280 if less (RFC 8200 section 5).
     public var ipv6MTU: Int
     /// The MTU towards the host in octets.

@@ -51,6 +51,27 @@ struct SelectionTests {
         #expect(used(world) == ["2001:db8:65::/96", "fe80::2"])
     }
 
+    @Test("packets are handed to the router of the moment, but for a PREF64 that may be on the link itself")
+    func nextHop() throws {
+        var world = try started()
+        let first = try #require(world.uplink(2)?.standing)
+        #expect(first.translator?.nextHop == router)
+        let prefix2 = prefix1.replacing("20010db80001", with: "20010db80002")
+        try world.happen(.advertisement(try parse(header + prefix2 + pref64, from: second), uplink: 2))
+        // The other's prefix is another, and an address of it not at hand: what stands must go by that router meanwhile.
+        world.dad = { _ in nil }
+        world.steps = []
+        try world.happen(.advertisement(try parse(noRouter), uplink: 2))
+        #expect(world.steps.map(\.name) == [.setRouting, .updateTranslator, .addAddress])
+        #expect(world.uplink(2)?.standing.translator?.mappings == first.translator?.mappings)
+        #expect(world.uplink(2)?.standing.translator?.nextHop == second)
+
+        let within = pref64.replacing("00640000 00000000", with: "00010000 00000064")
+        world = try started(prefix1 + within)
+        #expect(used(world) == ["2001:db8:1::64:0:0/96", "fe80::1"])
+        #expect(world.uplink(2)?.standing.translator?.nextHop == nil)
+    }
+
     @Test("a PREF64 of a router that is no default router serves where there is no other")
     func onlyOne() throws {
         var world = try started(prefix1)

@@ -69,6 +69,9 @@ extension Simulation {
             if machine?.reason.state == .on {
                 try require(place.routes.count == 1, "\(index): on with \(place.routes.count) routes")
                 try require(place.translator != nil, "\(index): on without a translator")
+                if let nextHop = place.translator?.nextHop {
+                    try require(nextHop == place.routing?.router, "\(index): on, by a router that is no longer used")
+                }
                 try require(
                     (place.uplinkLink == .relay) == (links[index]?.attachment == .relay),
                     "\(index): on, carried by \(String(describing: place.uplinkLink))")

@@ -64,6 +64,18 @@ struct AddressTests {
         }
     }
 
+    @Test("prefixes overlap where one holds the other")
+    func overlap() throws {
+        let all = try ["::/0", "2001:db8::/32", "2001:db8:1::/64", "2001:db8:1::64:0:0/96"].map {
+            try #require(IPv6Prefix($0))
+        }
+        let other = try #require(IPv6Prefix("2001:db8:2::/64"))
+        for one in all {
+            for two in all { #expect(one.overlaps(two)) }
+            #expect(one.overlaps(other) == (one.length < 64) && other.overlaps(one) == (one.length < 64))
+        }
+    }
+
     @Test("what is no prefix is none", arguments: ["", "::", "::/129", "::/-1", "2001:db8::1/64", "::/x", "::/0/0"])
     func badPrefix(text: String) {
         #expect(IPv6Prefix(text) == nil)

@@ -41,6 +41,7 @@ struct Handover: Hashable, Sendable, Codable {
         var translator: TranslatorConfiguration {
             var translator = TranslatorConfiguration(mappings: mappings, ipv6MTU: ipv6MTU)
             translator.ipv4MTU = standing.hostLinkMTU ?? translator.ipv4MTU
+            translator.nextHop = standing.routing?.nextHop(to: mappings.map(\.pref64.prefix))
             return translator
         }
     }

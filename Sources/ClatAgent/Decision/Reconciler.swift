@@ -102,7 +102,12 @@ enum Reconciler {
         guard standing.hostLinkMTU == target.hostLinkMTU else { return .setHostLinkMTU(target.hostLinkMTU) }
         guard standing.routing == target.routing else { return .setRouting(target.routing) }
         // Before the address: the stack of the namespace would answer what comes for it, a server's segment with a reset.
-        guard let translator = standing.translator else { return .startTranslator(target.translator) }
+        guard var translator = standing.translator else { return .startTranslator(target.translator) }
+        // With the routes, as what stands goes on meanwhile and the former router may have gone.
+        if translator.nextHop != target.translator.nextHop {
+            translator.nextHop = target.translator.nextHop
+            return .updateTranslator(translator)
+        }
         let address = target.current.ipv6
         guard standing.addresses[address] != nil else { return .addAddress(address) }
         // What stood before goes on until the new address can be used: make before break.

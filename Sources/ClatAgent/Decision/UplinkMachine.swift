@@ -157,6 +157,7 @@ public struct UplinkMachine: Hashable, Sendable {
         let mtu = min(knowledge.mtu(linkMTU: uplink.mtu, router: routing.router), world.policy.mtu ?? .max)
         var translator = TranslatorConfiguration(mappings: [current] + draining(besides: current, world), ipv6MTU: mtu)
         translator.inboundPREF64s = Array(knowledge.pref64s.others(than: current.pref64).prefix(Self.drainLimit))
+        translator.nextHop = routing.nextHop(to: translator.pairs.map(\.pref64.prefix))
         // High enough for anything that comes in.
         translator.ipv4MTU = max(1500, uplink.mtu)
         world.policy.settle(&translator)

@@ -159,6 +159,12 @@ public struct Routing: Hashable, Sendable, Codable {
         self.hardwareAddress = hardwareAddress
         self.onLink = onLink
     }
+
+    /// The router, where all these go through it; nil where one has addresses on the link itself, or the other end needs no name.
+    func nextHop(to destinations: [IPv6Prefix]) -> IPv6Address? {
+        let isDirect = destinations.contains { one in onLink.contains { $0.overlaps(one) } }
+        return isDirect || router == .unspecified ? nil : router
+    }
 }
 
 /// The host's IPv4 default route through a CLAT.

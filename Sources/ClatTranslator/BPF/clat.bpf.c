@@ -227,6 +227,7 @@ int from_tun(struct __sk_buff *skb)
 	const struct clat_config *c = configuration();
 	struct clat_counts *n = counters();
 	struct ethhdr link = {};
+	struct in6_addr to;
 
 	if (!c || !n)
 		return TC_ACT_SHOT;
@@ -241,10 +242,12 @@ int from_tun(struct __sk_buff *skb)
 		n->from_translator[CLAT_INBOUND]++;
 		return bpf_redirect(c->host, 0);
 	}
-	if (bpf_skb_store_bytes(skb, 0, &link, sizeof(link), 0))
+	if (bpf_skb_store_bytes(skb, 0, &link, sizeof(link), 0) ||
+	    bpf_skb_load_bytes(skb, ETH_HLEN + offsetof(struct ipv6hdr, daddr), &to, sizeof(to)))
 		return fail(n);
 	n->from_translator[CLAT_OUTBOUND]++;
-	return bpf_redirect_neigh(c->uplink, NULL, 0, 0);
+	/* an error may go to a neighbour */
+	return inside_any(c, address(&to)) ? to_pref64(c) : bpf_redirect_neigh(c->uplink, NULL, 0, 0);
 }
 
 char program_license[] SEC("license") = "GPL";

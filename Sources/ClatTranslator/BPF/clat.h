@@ -35,6 +35,7 @@ struct clat_mapping {
 /* Never changed in place: the loader makes a map with a new one and puts that in the old one's stead. */
 struct clat_config {
 	struct clat_mapping mappings[CLAT_MAPPINGS];
+	struct clat_address next_hop; /* the router that leads to every PREF64; zero where the routes must tell */
 	__u32 mappings_count;
 	__u32 flags;
 	__u32 uplink;       /* interface indexes */
