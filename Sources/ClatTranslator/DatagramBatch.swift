@@ -10,6 +10,17 @@ import Glibc
 struct DatagramBatch: ~Copyable {
     /// The kernel takes no more in one super-packet (`UDP_MAX_SEGMENTS`, twice that since Linux 6.9).
     static let limit = 64
+    /// Octets of the largest super-packet, with its `virtio_net_hdr`; its length must fit into the IP header. A crossing shared by twenty
+    /// datagrams of full size costs each next to nothing, so there is no need for twice the memory.
+    static let capacity = 32768
+
+    /// What a datagram belongs to.
+    struct Flow {
+        /// Equal for datagrams of the same addresses and ports; for others too, by chance.
+        let key: UInt32
+        /// Octets of the IP header, 20 or 40.
+        fileprivate let headerLength: Int
+    }
 
     /// How many datagrams wait.
     private(set) var count = 0
@@ -24,15 +35,17 @@ struct DatagramBatch: ~Copyable {
     /// Octets of the frame so far: `virtio_net_hdr`, IP header, UDP header, payloads.
     private var length = 0
     private let storage = UnsafeMutableRawBufferPointer.allocate(
-        byteCount: TUNDevice.largestFrame, alignment: TUNDevice.bufferAlignment)
+        byteCount: capacity, alignment: TUNDevice.bufferAlignment)
 
     deinit { storage.deallocate() }
 
-    /// Takes in a frame. False if it is no datagram that can stand in this batch.
-    mutating func append(_ frame: RawSpan) -> Bool {
-        guard let headerLength = Self.headerLength(frame) else { return false }
+    /// Takes in a frame of that flow. False if the datagram cannot stand in this batch.
+    @inline(__always)
+    mutating func append(_ frame: RawSpan, of flow: Flow) -> Bool {
+        let headerLength = flow.headerLength
         let payload = frame.byteCount &- Offload.size &- headerLength &- Self.udpHeader
         if count == 0 {
+            guard frame.byteCount <= storage.count else { return false }
             (self.headerLength, self.payload, isClosed, isChecked, length) = (headerLength, payload, false, false, 0)
             copy(frame)
             return true
@@ -94,6 +107,19 @@ struct DatagramBatch: ~Copyable {
 
     /// Where source and destination are in a frame; the UDP header follows them.
     private static func addresses(_ headerLength: Int) -> Int { headerLength == IPv4Header.size ? 22 : 18 }
+
+    /// The flow of a frame that may stand in a batch; nil of any other.
+    @inline(__always)
+    static func flow(of frame: RawSpan) -> Flow? {
+        guard let headerLength = headerLength(frame) else { return nil }
+        // Of IPv6 the destination alone, as all that goes there has few sources. The multiplier is 2 to the 32nd over the golden ratio.
+        let end = Offload.size &+ headerLength
+        let hosts =
+            headerLength == IPv4Header.size
+            ? frame.load64(end &- 8) : frame.load64(end &- 16) ^ frame.load64(end &- 8)
+        let folded = UInt32(truncatingIfNeeded: hosts ^ hosts >> 32)
+        return Flow(key: (folded &* 0x9e37_79b1) ^ frame.load32(end), headerLength: headerLength)
+    }
 
     /// Octets of the IP header if a frame is one UDP datagram with payload, without fragments, options, extension headers or
     /// octets past its end.

@@ -2,20 +2,27 @@ import Glibc
 
 /// Writes frames to the TUN; one that fails is lost, as on any wire.
 ///
-/// Datagrams wait in `DatagramBatch`es, one for each direction, until a frame comes that does not fit in, or until whoever
-/// reads finds nothing more to read and calls `flush()`. So nothing waits longer than it takes to translate a batch, and
-/// within a direction nothing overtakes anything.
+/// Datagrams wait in `DatagramBatch`es, one for each flow, until one comes that does not fit into its flow's, until something else
+/// than a datagram comes, or until whoever reads finds nothing more to read and calls `flush()`. So within a flow nothing overtakes
+/// anything, and nothing waits longer than it takes to translate `patience` frames.
 package struct TUNSink: PacketSink, ~Copyable {
+    /// Frames that may come after one that waits.
+    static let patience = 256
+
     private let descriptor: CInt
     /// Frames the kernel would not take since this was last set to zero.
     package var faults: UInt64 = 0
     /// Whether datagrams wait.
-    private(set) var isHolding = false
+    var isHolding: Bool { held > 0 }
     private var isBatching: Bool
     /// The kernel has taken a super-packet.
     private var isKindKnown = false
-    private var toHost = DatagramBatch()
-    private var toUplink = DatagramBatch()
+    /// The first `held` of them are those of the flows with these keys; datagrams of further flows do not wait.
+    private var batches = InlineArray<16, DatagramBatch> { _ in DatagramBatch() }
+    private var keys = InlineArray<16, UInt32>(repeating: 0)
+    private var held = 0
+    /// Datagrams that came since nothing waited.
+    private var passed = 0
 
     /// - Parameters:
     ///   - descriptor: where frames are written.
@@ -26,20 +33,18 @@ package struct TUNSink: PacketSink, ~Copyable {
     }
 
     package mutating func send(_ frame: RawSpan) {
-        if hold(frame) { return }
-        if isHolding {
+        if isBatching, frame.byteCount > Offload.size, let flow = DatagramBatch.flow(of: frame) {
+            if hold(frame, of: flow) { return }
+        } else if isHolding {
             flush()
-            if hold(frame) { return }
         }
         frame.withUnsafeBytes { write($0, datagrams: 1) }
     }
 
-    /// Sends all that waits.
+    /// Sends all that waits, the flows in the order in which they began to.
     package mutating func flush() {
-        isHolding = false
-        let (forHost, forUplink) = (toHost.count, toUplink.count)
-        if forHost > 0 { write(toHost.take(), datagrams: forHost) }
-        if forUplink > 0 { write(toUplink.take(), datagrams: forUplink) }
+        for index in 0..<held { sendBatch(index) }
+        (held, passed) = (0, 0)
     }
 
     /// Sends all that waits, and lets nothing wait from now on.
@@ -48,13 +53,25 @@ package struct TUNSink: PacketSink, ~Copyable {
         isBatching = false
     }
 
+    /// False if the datagram is to be sent by itself, now.
     @inline(__always)
-    private mutating func hold(_ frame: RawSpan) -> Bool {
-        guard isBatching, frame.byteCount > Offload.size,
-            frame.load8(Offload.size) >> 4 == 4 ? toHost.append(frame) : toUplink.append(frame)
-        else { return false }
-        isHolding = true
+    private mutating func hold(_ frame: RawSpan, of flow: DatagramBatch.Flow) -> Bool {
+        if passed == Self.patience { flush() }
+        passed &+= 1
+        for index in 0..<held where keys[index] == flow.key {
+            if batches[index].append(frame, of: flow) { return true }
+            sendBatch(index)
+            return batches[index].append(frame, of: flow)
+        }
+        guard held < batches.count, batches[held].append(frame, of: flow) else { return false }
+        keys[held] = flow.key
+        held &+= 1
         return true
+    }
+
+    private mutating func sendBatch(_ index: Int) {
+        let datagrams = batches[index].count
+        if datagrams > 0 { write(batches[index].take(), datagrams: datagrams) }
     }
 
     private mutating func write(_ octets: UnsafeRawBufferPointer, datagrams: Int) {

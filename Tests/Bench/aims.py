@@ -7,7 +7,7 @@ from contestants import CONTROL
 
 KERNEL, USER = OWN = "kernel path", "user-space path"
 TCP = [f"tcp {way} {streams}" for way in ("up", "down") for streams in (1, 4)]
-UDP = ["udp up 1", "udp down 1"]
+UDP = [f"udp {way} {flows}" for way in ("up", "down") for flows in (1, 16)]
 CPU = [f"cpu {way} {streams}" for way in ("up", "down") for streams in (1, 4)]
 RESIDENT = 16384  # KiB
 

@@ -88,8 +88,7 @@ def _traffic(running, what, seconds, flows=1):
 
 
 def udp(way, flows=1):
-    """A measurement of small datagrams; its trials take about three times `seconds` in all. Of one flow the user-space path makes
-    super-packets, of flows that take turns it makes none."""
+    """A measurement of small datagrams; its trials take about three times `seconds` in all. Several flows take turns."""
     return lambda running, seconds: {
         f"udp {way} {flows}": _traffic(running, f"udp-{way}", min(0.15 * seconds, 0.4), flows)[0] / 1000}
 

@@ -61,7 +61,7 @@ struct DatagramBatchTests {
     enum State: CaseIterable { case complete, found, open, wrong }
 
     static func frame(
-        ipv6: Bool, payload: [UInt8], port: UInt16 = 53, hopLimit: UInt8 = 64, trafficClass: UInt8 = 0,
+        ipv6: Bool, payload: [UInt8], port: Int = 53, hopLimit: UInt8 = 64, trafficClass: UInt8 = 0,
         state: State = .complete
     ) -> [UInt8] {
         let length = 8 + payload.count
@@ -78,7 +78,7 @@ struct DatagramBatchTests {
             let sum = ~Self.sum(header)
             header.replaceSubrange(10..<12, with: word(Int(sum)))
         }
-        var udp = word(4660) + word(Int(port)) + word(length) + [0, 0] + payload
+        var udp = word(4660) + word(port) + word(length) + [0, 0] + payload
         let whole = addresses + [0, 17] + word(length) + udp
         let pseudo = Self.sum(addresses + [0, 17] + word(length))
         var sum = ~Self.sum(whole)
@@ -196,16 +196,26 @@ struct DatagramBatchTests {
         for frame in cases { #expect(try Wire.crossed([frame, frame]) == [frame, frame]) }
     }
 
-    @Test("a batch ends with a shorter datagram, before a longer one, at 64, and at 65535 octets")
+    @Test("a batch ends with a shorter datagram, before a longer one, at 64, and where it is full")
     func limits() throws {
         func counts(_ sizes: [Int]) throws -> [Int] {
             try Wire.crossed(sizes.map { Self.frame(ipv6: false, payload: zeros($0)) }).map { Self.cut($0).count }
         }
         #expect(try counts([50, 50, 20, 20, 50]) == [3, 1, 1])
         #expect(try counts(Array(repeating: 9, count: 130)) == [64, 64, 2])
-        #expect(try counts(Array(repeating: 1472, count: 60)) == [44, 16])
-        #expect(try counts([2000, 65535 - 28 - 2000]) == [1, 1])
-        #expect(try counts([40000, 65535 - 28 - 40000, 1]) == [2, 1])
+        #expect(try counts(Array(repeating: 1472, count: 60)) == [22, 22, 16])
+        let room = DatagramBatch.capacity - 38
+        #expect(try counts([room - 9000, 9000, 1]) == [2, 1])
+        #expect(try counts([room - 9000, 9001, 1]) == [1, 2])
+        #expect(try counts([room + 1, room + 1, 9, 9]) == [1, 1, 2])
+        #expect(try counts([2000, 65535 - 28, 9]) == [1, 1, 1])
+        // Where 16 bits end, and with any size: what the header says is what is there.
+        for (size, number) in [(1394, 47), (1260, 52), (1040, 63), (8190, 8), (9, 64), (1472, 22)] {
+            for frame in try Wire.crossed((0..<number).map { _ in Self.frame(ipv6: false, payload: zeros(size)) }) {
+                #expect(Int(frame[12]) << 8 + Int(frame[13]) == frame.count - 10)
+                #expect(Int(frame[34]) << 8 + Int(frame[35]) == frame.count - 30)
+            }
+        }
     }
 
     @Test("what differs in anything that counts is not joined", arguments: [false, true])
@@ -217,6 +227,49 @@ struct DatagramBatchTests {
             Self.frame(ipv6: ipv6, payload: zeros(9), trafficClass: 3),
         ]
         for other in others { #expect(try Wire.crossed([usual, other]) == [usual, other]) }
+    }
+
+    @Test(
+        "flows that take turns have a super-packet each; those for which there is no batch do not wait",
+        arguments: [false, true])
+    func turns(ipv6: Bool) throws {
+        var wire = try Wire()
+        func frame(_ flow: Int, _ turn: Int) -> [UInt8] {
+            Self.frame(ipv6: ipv6, payload: [UInt8(turn), UInt8(flow)], port: 1000 + flow)
+        }
+        for turn in 0..<10 {
+            for flow in 0..<20 {
+                let one = frame(flow, turn)
+                #expect(wire.send(one) == (flow < 16 ? [] : [one]))
+            }
+        }
+        let crossed = wire.flush()
+        #expect(crossed.map { Self.cut($0) } == (0..<16).map { flow in (0..<10).flatMap { Self.cut(frame(flow, $0)) } })
+    }
+
+    @Test("nothing waits for more than 256 frames, whatever comes")
+    func patience() throws {
+        var wire = try Wire()
+        let waiting = (0..<16).map { Self.frame(ipv6: false, payload: [1], port: 1000 + $0) }
+        for frame in waiting { #expect(wire.send(frame) == []) }
+        let other = Self.frame(ipv6: false, payload: [2], port: 2000)
+        for _ in 16..<256 { #expect(wire.send(other) == [other]) }
+        #expect(wire.send(other) == waiting)
+        #expect(wire.flush() == [other])
+    }
+
+    @Test("flows with one key are told apart, and neither overtakes itself")
+    func collision() throws {
+        let there = Self.frame(ipv6: false, payload: [1], port: 4660)
+        var back = there
+        back.replaceSubrange(22..<30, with: there[26..<30] + there[22..<26])
+        let keys = [there, back].map { frame in
+            frame.withUnsafeBytes { DatagramBatch.flow(of: RawSpan(_unsafeBytes: $0))?.key }
+        }
+        #expect(keys[0] != nil && keys[0] == keys[1])
+        let crossed = try Wire.crossed([there, there, back, back, there])
+        #expect(crossed.map { Self.cut($0).count } == [2, 2, 1])
+        #expect(crossed.flatMap(Self.cut) == [there, there, back, back, there].flatMap(Self.cut))
     }
 
     @Test("directions do not disturb each other, and neither waits when the other leaves")
@@ -244,26 +297,31 @@ struct DatagramBatchTests {
         #expect(wire.flush() == [frame] && wire.send(frame) == [frame])
     }
 
-    @Test("random histories: each direction's datagrams come out as they went in, in order", arguments: 0..<200)
+    @Test("random histories: each flow's datagrams come out as they went in, in order", arguments: 0..<200)
     func random(seed: UInt64) throws {
         var random = SeededGenerator(state: seed)
         var frames: [[UInt8]] = []
-        for _ in 0..<100 {
+        let flows = [1, 2, 16, 24][Int(seed % 4)]
+        for _ in 0..<400 {
             let size = [1, 2, 64, 64, 64, 65, 1400, 1400, 1200][Int.random(in: 0..<9, using: &random)]
             let states: [State] = [.complete, .complete, .complete, .found, .open, .wrong]
             frames.append(
                 Self.frame(
                     ipv6: Int.random(in: 0..<4, using: &random) == 0,
                     payload: (0..<size).map { _ in UInt8.random(in: 0...255, using: &random) },
-                    port: Int.random(in: 0..<8, using: &random) == 0 ? 443 : 53,
+                    port: Int.random(in: 1...flows, using: &random),
+                    hopLimit: Int.random(in: 0..<20, using: &random) == 0 ? 63 : 64,
                     state: states[Int.random(in: 0..<6, using: &random)]))
         }
         let crossed = try Wire.crossed(frames)
         #expect(crossed.count < frames.count)
-        for ipv6 in [false, true] {
-            let version: UInt8 = ipv6 ? 6 : 4
-            let expected = frames.filter { $0[10] >> 4 == version }.flatMap(Self.cut)
-            #expect(crossed.filter { $0[10] >> 4 == version }.flatMap(Self.cut) == expected)
+        // Version and destination port.
+        func flow(_ frame: [UInt8]) -> [UInt8] {
+            let version = frame[10] >> 4
+            let port = version == 4 ? 32 : 52
+            return [version] + frame[port..<port + 2]
         }
+        let (before, after) = (Dictionary(grouping: frames, by: flow), Dictionary(grouping: crossed, by: flow))
+        #expect(before.mapValues { $0.flatMap(Self.cut) } == after.mapValues { $0.flatMap(Self.cut) })
     }
 }
