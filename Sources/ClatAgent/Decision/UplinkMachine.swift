@@ -188,12 +188,14 @@ public struct UplinkMachine: Hashable, Sendable {
         return lastEntry
     }
 
-    /// One more than native IPv4 would have there, so that interfaces rank as they do for native traffic; the next free
-    /// one where another CLAT has that, or the one before where there is no next. A metric that is held is kept while it is
+    /// One more than native IPv4 has there or would have, so that it wins, and interfaces rank as they do for native traffic; the
+    /// next free one where another CLAT has that, or the one before where there is no next. A metric that is held is kept while it is
     /// near.
     private func chooseMetric(_ uplink: Uplink, _ world: Surroundings) -> Int {
         let highest = Int(UInt32.max)
-        let least = world.policy.metric ?? min(world.host.nativeMetric(of: uplink.index) + 1, highest)
+        let native = max(
+            world.host.nativeMetric(of: uplink.index), world.host.nativeIPv4(on: uplink.index)?.metric ?? 0)
+        let least = world.policy.metric ?? min(native + 1, highest)
         if world.policy.metric == nil, let held = target?.route?.metric, held - least < 8, held >= least,
             !world.takenMetrics.contains(held)
         {
