@@ -190,6 +190,36 @@ struct SelectionTests {
         #expect(world.uplink(2)?.refused[.noRoom] == 9)
     }
 
+    @Test("who says that it leads to ::/0 is a default router like others, of the preference it says there")
+    func defaultRoute() throws {
+        let low = "18 01 00 18 00000708", high = "18 01 00 08 00000708"
+        var world = try started()
+        try world.happen(.advertisement(try parse(header + low, from: second), uplink: 2))
+        #expect(used(world) == ["2001:db8:64::/96", "fe80::1"], "who told the PREF64 is used")
+        // By DNS nobody in particular has told it.
+        let told = try #require(PREF64("2001:db8:64::/96"))
+        for (route, next) in [(low, "fe80::1"), (high, "fe80::2")] {
+            world = World()
+            world.resolve = { _ in .prefixes([told], lifetime: 600) }
+            try world.happen(.link(ethernet(2)))
+            try world.happen(
+                .address(HostAddress(index: 2, value: .v6(IPv6Address(high: 0x2001_0db8_0001_0000, low: 9)))))
+            try world.happen(.advertisement(try parse(header + route, from: second), uplink: 2))
+            let resolver = "19 03 0000 ffffffff 20010db8000100000000000000000053"
+            try world.happen(.advertisement(try parse(header + prefix1 + resolver), uplink: 2))
+            #expect(used(world) == ["2001:db8:64::/96", next])
+        }
+    }
+
+    @Test("that every address is on the link is not believed")
+    func allOnLink() throws {
+        let everything = "03 04 00 80 00000001 00000001 00000000" + " 00000000000000000000000000000000"
+        var world = try started()
+        let before = world.uplink(2)?.standing.routing
+        try world.happen(.advertisement(try parse(header + everything, from: second), uplink: 2))
+        #expect(world.uplink(2)?.standing.routing == before && before?.onLink.count == 1)
+    }
+
     @Test("what is told besides is taken from, as long as it is told")
     func inbound() throws {
         var world = try started(prefix1 + pref64 + otherPREF64)

@@ -81,7 +81,7 @@ public struct LinkKnowledge: Hashable, Sendable, Codable {
     var refreshAsked = BootInstant(nanoseconds: 0)
     /// Whether the host may have come to another network; see ``Doubt``.
     var doubt: Doubt?
-    /// Whether any advertisement was heard.
+    /// Whether no router is known: none was heard, or what they told has run out.
     public var isSilent: Bool { routers.isEmpty }
 
     /// Routers, and prefixes, kept at most: a flood costs nothing.
@@ -206,11 +206,11 @@ public struct LinkKnowledge: Hashable, Sendable, Codable {
         return moments.compactMap { $0 }.filter { $0 > now }.min()
     }
 
-    /// The routes of a host on this link that sends through one router.
+    /// The routes of a host on this link that sends through one router. That everything is on the link nobody says who means it.
     func routing(through router: Router) -> Routing {
         Routing(
             router: router.address, hardwareAddress: router.hardwareAddress,
-            onLink: Set(prefixes.filter(\.onLink).map(\.prefix)).sorted {
+            onLink: Set(prefixes.filter { $0.onLink && $0.prefix.length > 0 }.map(\.prefix)).sorted {
                 ($0.address, $0.length) < ($1.address, $1.length)
             })
     }

@@ -139,7 +139,9 @@ extension Instance {
             }
         }
         return router.map {
-            Routing(router: $0, hardwareAddress: nil, onLink: onLink.sorted { $0.description < $1.description })
+            Routing(
+                router: $0, hardwareAddress: nil,
+                onLink: onLink.sorted { ($0.address, $0.length) < ($1.address, $1.length) })
         }
     }
 }

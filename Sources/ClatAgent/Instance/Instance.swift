@@ -412,7 +412,8 @@ final class Instance {
             try place.netlink.replaceNeighbour(Neighbour(.v6(new.router), at: address, on: index, state: .stale))
         }
         for route in routes(new) { try place.netlink.replaceRoute(route) }
-        for route in old where !routes(new).contains(where: { $0.destination == route.destination }) {
+        for route in old
+        where !routes(new).contains(where: { $0.destination == route.destination && $0.metric == route.metric }) {
             try place.netlink.removeRoute(route)
         }
         routing = new
