@@ -126,6 +126,26 @@ struct AgentMachineTests {
         }
     }
 
+    @Test("native IPv4 stays where its address gets another mask: both are there for a moment")
+    func nativeMaskChanges() throws {
+        var world = try started()
+        try world.happen(.advertisement(try parse(header + prefix1 + pref64), uplink: 2))
+        func address(_ length: Int) -> HostAddress {
+            HostAddress(index: 2, value: .v4(IPv4Address(10, 0, 0, 7)), prefixLength: length)
+        }
+        try world.happen(.address(address(24)))
+        try world.happen(
+            .route(
+                DefaultRoute(
+                    isIPv6: false, index: 2, metric: 100, origin: 16, gateway: gateway,
+                    source: IPv4Address(10, 0, 0, 7))))
+        try world.happen(.address(address(25)))
+        try world.happen(.addressGone(address(24)))
+        #expect(world.uplink(2)?.reason == .nativeIPv4(via: gateway, metric: 100))
+        try world.happen(.addressGone(address(25)))
+        #expect(world.uplink(2)?.reason.state == .on)
+    }
+
     @Test("a default route for a link-local IPv4 address alone is not native IPv4")
     func linkLocalIPv4() throws {
         var world = try started()

@@ -242,7 +242,7 @@ public struct AgentMachine: Hashable, Sendable {
 
     private mutating func hear(_ advertisement: RouterAdvertisement, on index: Int, now: BootInstant) {
         guard uplinks[index] != nil else { return }
-        guard !host.addresses.contains(HostAddress(index: index, value: .v6(advertisement.router))) else {
+        guard !host.has(.v6(advertisement.router), on: index) else {
             uplinks[index]?.refused[.own, default: 0] += 1
             return
         }

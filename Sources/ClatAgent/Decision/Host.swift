@@ -25,6 +25,11 @@ public struct Host: Hashable, Sendable {
         addresses.contains { $0.value == .v6(address) }
     }
 
+    /// Whether the interface has that address.
+    func has(_ address: IPAddress, on index: Int) -> Bool {
+        addresses.contains { $0.index == index && $0.value == address }
+    }
+
     /// Whether the host itself can send beyond the link from there.
     func canSend(from index: Int) -> Bool {
         addresses.contains { $0.index == index && $0.isGlobal && !tentative.contains($0) }

@@ -6,7 +6,7 @@ extension UplinkMachine {
     mutating func compare(with host: Host, now: BootInstant) {
         guard let index = standing.hostLink else { return }
         guard host.links[index]?.isUp == true else { return lostHostLink(isDown: host.links[index] != nil, now: now) }
-        standing.ipv4s = standing.ipv4s.filter { host.addresses.contains(HostAddress(index: index, value: .v4($0))) }
+        standing.ipv4s = standing.ipv4s.filter { host.has(.v4($0), on: index) }
         compare(with: host.defaultRoutes)
     }
 

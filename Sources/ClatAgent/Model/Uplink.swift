@@ -85,6 +85,8 @@ public struct HostAddress: Hashable, Sendable {
     public var index: Int
     /// The address.
     public var value: IPAddress
+    /// How many bits of it the link's prefix has, where the kernel said so: it may have one address with two.
+    public var prefixLength: Int?
 
     /// An IPv6 address that is good beyond the link.
     var isGlobal: Bool {
@@ -92,9 +94,10 @@ public struct HostAddress: Hashable, Sendable {
     }
 
     /// That address on that interface.
-    public init(index: Int, value: IPAddress) {
+    public init(index: Int, value: IPAddress, prefixLength: Int? = nil) {
         self.index = index
         self.value = value
+        self.prefixLength = prefixLength
     }
 }
 

@@ -70,7 +70,7 @@ extension InterfaceAddress {
 
 extension HostAddress {
     init(_ address: InterfaceAddress) {
-        self.init(index: Int(address.index), value: address.address)
+        self.init(index: Int(address.index), value: address.address, prefixLength: Int(address.prefixLength))
     }
 }
 
