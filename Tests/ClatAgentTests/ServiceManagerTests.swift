@@ -95,6 +95,33 @@ struct ServiceManagerTests {
         #expect(heard() == ["-state-7"])
     }
 
+    @Test("where a new account is not to be had the old one stays, and it is tried again")
+    func behind() throws {
+        let name = "clat-agent-store-\(getpid())-\(UInt32.random(in: .min ... .max))"
+        let kind = CInt(SOCK_DGRAM.rawValue | SOCK_CLOEXEC.rawValue)
+        let socket = OwnedDescriptor(adopting: Glibc.socket(AF_UNIX, kind, 0))
+        try UnixAddress(abstract: name).bind(socket.rawValue)
+        let manager = ServiceManager { ["NOTIFY_SOCKET": "@\(name)", "FDSTORE": "64"][$0] }
+        var handover = try Handover(decoding: Array(HandoverTests.golden.utf8))
+        let descriptors = Instance.Descriptors(namespace: 0, tun: 1, links: [2, 0], uplinkGuard: nil, relay: [])
+        var store = DescriptorStore(manager, holding: [])
+        func keep(at seconds: Int64) -> BootInstant? {
+            store.keep(handover, { _ in descriptors }, now: BootInstant(nanoseconds: seconds * 1_000_000_000))
+        }
+        #expect(keep(at: 0) == nil && !store.isBehind && store.number == 1)
+        handover.entries[0].standing.route = nil
+        // Fills what waits for the manager, who does not read: nothing more gets through.
+        while manager.drop("nothing") {}
+        #expect(keep(at: 5) == BootInstant(nanoseconds: 15_000_000_000))
+        #expect(store.isBehind && store.number == 1)
+        var octets = [UInt8](repeating: 0, count: 4096), words: [String] = []
+        while case let count = recv(socket.rawValue, &octets, octets.count, CInt(MSG_DONTWAIT)), count > 0 {
+            words.append(String(decoding: octets.prefix(count), as: UTF8.self))
+        }
+        #expect(!words.contains { $0.contains("REMOVE=1\nFDNAME=state") })
+        #expect(keep(at: 15) == nil && !store.isBehind && store.number == 2)
+    }
+
     @Test("the watchdog is told twice in its time, and only where it is ours")
     func watchdog() {
         func interval(_ environment: [String: String]) -> Duration? {

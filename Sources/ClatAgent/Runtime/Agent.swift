@@ -42,6 +42,8 @@ public final class Agent {
     private(set) var machine: AgentMachine
     var instances: [Int: Instance] = [:]
     private var queue: [Event] = []
+    /// Of before the events that are being taken in: what goes with a link is told by its name.
+    private var formerLinks: [Int: Uplink] = [:]
     /// Whether the service manager is to be told how it is, once all that follows from an event is done.
     private var isStatusStale = false
     private(set) var control: ControlService?
@@ -153,7 +155,7 @@ public final class Agent {
 
     // MARK: Events in
 
-    /// SIGTERM and SIGINT by a descriptor, so that they come in turn with all else.
+    /// SIGTERM, SIGINT and SIGHUP by a descriptor, so that they come in turn with all else.
     private static func signalDescriptor() throws(SystemError) -> OwnedDescriptor {
         var set = sigset_t()
         sigemptyset(&set)
@@ -194,7 +196,8 @@ public final class Agent {
                 if case .malformed = notice { kernel.malformed += 1 }
                 if case .overrun = notice {
                     kernel.overruns += 1
-                    log.notice("the kernel had more to tell than could wait; all is listed anew")
+                    log.notice(
+                        "the kernel had more to tell than could wait; links, addresses and routes are listed anew")
                     return resynchronise()
                 }
                 if case .associated(let index) = notice {
@@ -312,14 +315,19 @@ public final class Agent {
     func take(_ event: Event) {
         queue.append(event)
         guard queue.count == 1 else { return }
+        formerLinks = machine.host.links
+        var now = BootInstant.now
         while let event = queue.first {
-            for action in machine.handle(event, now: .now) { perform(action) }
+            now = .now
+            for action in machine.handle(event, now: now) { perform(action) }
             queue.removeFirst()
         }
+        formerLinks = [:]
         if isStatusStale { manager.status(StatusText.short(status)) }
         isStatusStale = false
         keep()
-        let moments = [machine.nextDeadline(after: .now), nextHeartbeat(), catchUpDue, storeDue]
+        // What has become due since then is due at once.
+        let moments = [machine.nextDeadline(after: now), nextHeartbeat(), catchUpDue, storeDue]
         reactor.wake(at: moments.compactMap { $0 }.min())
     }
 
@@ -328,7 +336,12 @@ public final class Agent {
     func keep(isLast: Bool = false) -> Int {
         guard store != nil else { return 0 }
         let handover = handover
+        let wasBehind = store?.isBehind
         storeDue = store?.keep(handover, { instances[$0]?.descriptors }, isLast: isLast, now: .now)
+        if store?.isBehind == true, wasBehind == false {
+            log.warning(
+                "the service manager did not take all that is to outlive a restart, so IPv4 might not; trying again")
+        }
         return handover.entries.count
     }
 
@@ -440,6 +453,6 @@ public final class Agent {
     }
 
     private func name(_ index: Int) -> String {
-        machine.host.links[index]?.name ?? "link \(index)"
+        (machine.host.links[index] ?? formerLinks[index])?.name ?? "link \(index)"
     }
 }

@@ -47,7 +47,9 @@ extension Agent: ControlTarget {
     func set(_ interface: String, enabled: Bool, lasting: Bool) throws(SystemError) {
         var new = machine.configuration
         if enabled { new.disabled.remove(interface) } else { new.disabled.insert(interface) }
-        log.log(.notice, interface, "\(enabled ? "enabled" : "disabled") by order\(lasting ? ", lasting" : "")")
+        log.log(
+            .notice, interface,
+            "\(enabled ? "enabled" : "disabled") on request\(lasting ? ", for good" : ", until the next boot")")
         configure(new)
         let forGood = DisabledInterfaces(directory: options.stateDirectory)
         var names = forGood.read() ?? []
@@ -68,7 +70,7 @@ extension Agent: ControlTarget {
             var new = try read()
             new.disabled = machine.configuration.disabled
             let changes = new.changes(from: machine.configuration)
-            log.notice("read the configuration anew\(changes.isEmpty ? "; it is as before" : "")")
+            log.notice("read the configuration anew\(changes.isEmpty ? ": nothing has changed" : "")")
             for change in changes { log.notice("\(change)") }
             configure(new)
         } catch {

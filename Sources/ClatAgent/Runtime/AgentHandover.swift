@@ -29,7 +29,7 @@ extension Agent {
             let descriptors = handover.entries.flatMap { entry in
                 instances[entry.index]?.descriptors.map { DescriptorStore.names($0, entry.index) } ?? []
             }
-            log.notice("beginning anew as \(programPath); \(handover.entries.count) of the CLATs go on")
+            log.notice("beginning anew as \(programPath); CLATs that go on: \(handover.entries.count)")
             // By the name under which the service manager keeps it, where there is one.
             let name = DescriptorStore.state(store?.number ?? 0)
             for instance in instances.values { instance.pause() }
@@ -57,7 +57,7 @@ extension Agent {
                 }
             }
         } catch {
-            log.warning("what an agent before this one has left is built anew: its account of it \(error)")
+            log.warning("all that an agent before this one has left is built anew: its account of that \(error)")
         }
         for name in inherited.names.sorted() {
             log.debug("a descriptor that nobody needs is closed: \(name)")

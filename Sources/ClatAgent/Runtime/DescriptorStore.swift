@@ -35,9 +35,13 @@ struct DescriptorStore {
     private(set) var number: Int
     private var kept: Handover?
     private var keptAt = BootInstant(nanoseconds: 0)
+    /// Whether the manager has less than it should: what stands now would not survive the process, or not whole.
+    private(set) var isBehind = false
 
     /// Knowledge alone is not kept more often than this: a flood of advertisements is no flood for the manager.
     private static let pause: Duration = .seconds(1)
+    /// After this what did not succeed is tried again.
+    private static let retry: Duration = .seconds(10)
 
     /// Begins with what it held when the process began.
     init(_ manager: ServiceManager, holding names: [String]) {
@@ -60,17 +64,27 @@ struct DescriptorStore {
                 if !held.contains(name), manager.keep(descriptor, as: name) { held.insert(name) }
             }
         }
-        if !handover.entries.isEmpty, let memory = try? SealedMemory.make(handover.encoded) {
-            let name = Self.state(number + 1)
-            if manager.keep(memory.rawValue, as: name) {
-                number += 1
-                held.insert(name)
-                wanted.insert(name)
-            }
+        var isTold = true
+        if !handover.entries.isEmpty {
+            isTold = tell(handover)
+            // An account that is not quite true any more is better than none.
+            wanted.formUnion(isTold ? [Self.state(number)] : held.filter(Self.isState))
         }
         drop { !wanted.contains($0) }
-        if held.isSuperset(of: wanted) { (kept, keptAt) = (handover, now) }
+        isBehind = !isTold || !held.isSuperset(of: wanted)
+        guard !isBehind else { return now + Self.retry }
+        (kept, keptAt) = (handover, now)
         return nil
+    }
+
+    /// Has the manager keep a new account; false where that is not to be had.
+    private mutating func tell(_ handover: Handover) -> Bool {
+        guard let memory = try? SealedMemory.make(handover.encoded),
+            manager.keep(memory.rawValue, as: Self.state(number + 1))
+        else { return false }
+        number += 1
+        held.insert(Self.state(number))
+        return true
     }
 
     /// Lets go of all that belongs to an uplink, before it is taken down.

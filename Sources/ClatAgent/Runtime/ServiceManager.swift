@@ -16,8 +16,8 @@ struct ServiceManager {
     init(environment: (String) -> String? = { name in getenv(name).map { String(cString: $0) } }) {
         path = environment("NOTIFY_SOCKET")
         let isOurs = environment("WATCHDOG_PID").map { $0 == "\(getpid())" } ?? true
-        // Twice as often as it must be.
         keepsDescriptors = path != nil && environment("FDSTORE").flatMap(Int.init) ?? 0 > 0
+        // Twice as often as it must be.
         watchdogInterval = isOurs ? environment("WATCHDOG_USEC").flatMap(Int.init).map { .microseconds($0 / 2) } : nil
     }
 
