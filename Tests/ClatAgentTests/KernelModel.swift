@@ -186,6 +186,8 @@ struct World {
     var spares: [Bool] = []
     /// What the translator's counters of TCP and UDP say.
     var traffic: (outbound: UInt64, inbound: UInt64) = (0, 0)
+    /// How often they were looked at.
+    var samples = 0
     /// Every echo request: to whom.
     var echoes: [IPv4Address] = []
     /// What comes of an echo request through a PREF64.
@@ -231,6 +233,7 @@ struct World {
                 case .judged(let path, _): judgements.append(path.sentence)
                 case .spare(let can, _): spares.append(can)
                 case .sample(let uplink):
+                    samples += 1
                     queue.append(.traffic(outbound: traffic.outbound, inbound: traffic.inbound, uplink: uplink))
                 case .echo(let address, let prefix, let uplink):
                     echoes.append(address)

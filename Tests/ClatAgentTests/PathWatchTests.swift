@@ -158,6 +158,21 @@ struct PathWatchTests {
             ])
     }
 
+    @Test("a few packets that nobody answers do not keep an idle host awake")
+    func quiet() throws {
+        var world = try started(check: false)
+        for step in [(10, 10), (20, 20), (22, 20)] as [(UInt64, UInt64)] {
+            world.traffic = (outbound: step.0, inbound: step.1)
+            try world.pass(.seconds(60))
+        }
+        try world.pass(.seconds(900))
+        #expect(world.uplink(2)?.path.traffic == .answered)
+        try world.happen(.advertisement(try parse(header + prefix1 + pref64), uplink: 2))
+        let samples = world.samples
+        try world.pass(.seconds(1200))
+        #expect((3...5).contains(world.samples - samples))
+    }
+
     @Test("answers that cease to come make the check address be asked again, once")
     func checkedAgain() throws {
         var world = try started()

@@ -67,6 +67,14 @@ struct StatusTests {
                 (PREF64); ask the network's operator (for 5 s).
             """
         #expect(StatusText.lines(of: agent(on, off)).joined(separator: "\n") == expected)
+        // Who told it is not known while it gives way to another: then nobody is named.
+        for (source, words) in [
+            ("configuration", "64:ff9b::/96 from the configuration, 29 min left"), (nil, "64:ff9b::/96, 29 min left"),
+        ] {
+            var status = on
+            (status.pref64Router, status.pref64Source) = (nil, source)
+            #expect(StatusText.lines(of: agent(status)).contains { $0.contains(words) })
+        }
     }
 
     @Test(

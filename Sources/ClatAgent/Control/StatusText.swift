@@ -36,7 +36,7 @@ public enum StatusText {
                 + (status.pref64RefreshSeconds.map { ", refreshed in \(duration($0))" } ?? "")
             let teller =
                 status.pref64Router.map { " from router \($0)" } ?? status.pref64Resolver.map { " from resolver \($0)" }
-                ?? " from the configuration"
+                ?? (status.pref64Source == "configuration" ? " from the configuration" : "")
             add("PREF64", pref64 + teller + left)
         }
         add("IPv4", both(status.ipv4Address, status.device).map { "\($0) on \($1)" })

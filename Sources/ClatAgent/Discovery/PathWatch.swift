@@ -123,7 +123,7 @@ public struct PathWatch: Hashable, Sendable {
             if packets >= Self.patience.packets, now - since >= Self.patience.time {
                 if case .unanswered = traffic {} else { hasCeased = true }
                 traffic = .unanswered(packets: packets)
-            } else {
+            } else if packets >= Self.patience.packets {
                 look(within: Self.patience.time, now: now)
             }
         }

@@ -51,7 +51,7 @@ extension Instance {
         guard let relay else { return }
         relayed.remove(address)
         try relay.carry(relayed.sorted())
-        try host.netlink.removeRoute(try detour(address))
+        try remove { () throws(NetlinkError) in try host.netlink.removeRoute(try detour(address)) }
     }
 
     private func detour(_ address: IPv6Address) throws(NetlinkError) -> Route {
