@@ -3,7 +3,7 @@
 set -eu
 source=$1 name=$2 output=$3
 object=${output%.swift}.o
-${CLAT_BPF_CLANG:-clang} -target bpf -mcpu=v3 -O2 -g -Wall -Werror \
+${CLAT_BPF_CLANG:-clang} -target bpf -mcpu=v3 -O2 -fno-strict-aliasing -g -Wall -Werror \
 	-idirafter "/usr/include/$(uname -m)-linux-gnu" -c "$source" -o "$object"
 {
 	echo '/// A compiled eBPF program (an ELF object) in hexadecimal. Written by embed.sh.'
