@@ -15,7 +15,7 @@ LAB_PACKAGES := python3 python3-pytest python3-pytest-xdist strace iproute2 iput
 BENCH_PACKAGES := iperf3
 VM_PACKAGES := qemu-system-x86 busybox-static cpio kmod
 
-.PHONY: all deps lab-deps vm-deps build demo check check-vm bench bench-tool bench-vm dist faults fuzz lint fmt clean install soak uninstall deb
+.PHONY: all deps swift lab-deps vm-deps build demo check check-vm bench bench-tool bench-vm dist faults fuzz lint fmt clean install soak uninstall deb
 
 all: build
 
@@ -30,6 +30,8 @@ endef
 
 deps:
 	$(call need,$(BUILD_PACKAGES))
+
+swift:
 	$(Q)command -v swift >/dev/null || { echo "Swift 6.2 or later is needed to build: see swift.org/install" >&2; exit 69; }
 
 lab-deps: deps
@@ -38,18 +40,18 @@ lab-deps: deps
 vm-deps: deps
 	$(call need,$(VM_PACKAGES))
 
-build: deps
+build: deps swift
 	$(Q)swift build $(RELEASE) --product clat-agent
 
 # Counts allocations and small datagrams, for the benchmark and its tests.
-bench-tool: deps
+bench-tool: deps swift
 	$(Q)swift build $(RELEASE) --product translator-bench
 
 demo: lab-deps build
 	$(Q)CLAT_AGENT=$(CURDIR)/$(BINARY) $(PYTHON) Tests/Lab/demo.py
 
 # Ends with "N passed, N failed".
-check: lab-deps
+check: lab-deps swift
 	$(Q)Tests/check
 
 # Tests that need a distribution's kernel, in software emulation; without qemu they are skipped.
@@ -69,7 +71,7 @@ bench: lab-deps build bench-tool
 
 # Fuzzes each parser for that many seconds, or only TARGET; ends with libFuzzer's figures, and fails where it finds a crash.
 FUZZ_SECONDS := $(if $(filter command line,$(origin SECONDS)),$(SECONDS),60)
-fuzz: deps
+fuzz: deps swift
 	$(Q)Tests/Fuzz/fuzz.sh $(FUZZ_SECONDS) $(TARGET)
 
 # The same on Debian's kernel in emulation, where Jool can be had; a quarter of an hour.
@@ -110,8 +112,9 @@ ZSHDIR ?= $(PREFIX)/share/zsh/site-functions
 FISHDIR ?= $(PREFIX)/share/fish/vendor_completions.d
 DOCDIR ?= $(PREFIX)/share/doc/clat-agent
 # For other managers of services and networks, and what the README points to.
-CONTRIB := $(wildcard contrib/apparmor/* contrib/dhcpcd/* contrib/NetworkManager/* contrib/networkd-dispatcher/* contrib/openrc/* contrib/runit/*)
-DOCUMENTS := README.md CHANGELOG.md SECURITY.md $(wildcard docs/*.md) docs/idea.svg docs/status.schema.json
+CONTRIB := $(wildcard contrib/apparmor/* contrib/dhcpcd/* contrib/NetworkManager/* contrib/networkd-dispatcher/* contrib/openrc/* contrib/option-108/* \
+	contrib/runit/*)
+DOCUMENTS := README.md CHANGELOG.md SECURITY.md $(wildcard docs/*.md) $(wildcard docs/*.svg) docs/status.schema.json
 INSTALLED = $(PREFIX)/sbin/clat-agent $(UNITDIR)/clat-agent.service $(NETWORKDIR)/10-clat-agent.network $(SYSUSERSDIR)/clat-agent.conf \
 	$(MANDIR)/man8/clat-agent.8 $(MANDIR)/man5/clat-agent.toml.5 \
 	$(BASHDIR)/clat-agent $(ZSHDIR)/_clat-agent $(FISHDIR)/clat-agent.fish \

@@ -3,8 +3,8 @@ import CSteering
 public import ClatBase
 import Glibc
 
-/// The three eBPF programs of one instance, attached: they decide which packets are the translator's and carry them
-/// between uplink, TUN and host, past the namespace's own stack.
+/// The three eBPF programs of one instance, attached: they translate plain packets themselves, and carry
+/// the translator's between uplink, TUN and host, past the namespace's own stack.
 ///
 /// With `.tcx` the programs are detached at the end of this value's life. With `.clsact` they stay until their devices go,
 /// as the namespace does with the process; another `Steering` on the same devices takes their place.

@@ -16,11 +16,20 @@ public struct SteeringCounts: Hashable, Sendable {
 
     /// Why the kernel path leaves a packet to the translator, as `clat_reason` of clat.h has it, in its order.
     public enum PassReason: String, CaseIterable, Sendable {
-        case header, fragment
+        /// IPv4 options, or a length or checksum that is wrong.
+        case header
+        /// A part of a datagram.
+        case fragment
+        /// It would not survive, and the sender is to be told.
         case hopLimit = "hop-limit"
+        /// Not between a CLAT address and a PREF64, or one that must not be translated.
         case address
+        /// Neither TCP nor UDP with a checksum nor echo, or behind extension headers.
         case transport = "protocol"
-        case size, memory
+        /// Larger than the MTU on the other side.
+        case size
+        /// The kernel had no room for the other header.
+        case memory
     }
 
     /// From the host to the uplink.

@@ -15,7 +15,7 @@ struct CaptureCommand: ParsableCommand {
             Example: clat-agent capture wlan0 --output clat.pcapng
             Example: clat-agent capture wlan0 | tcpdump -nr -
 
-            It ends with the agent, as nothing of the CLAT would go while somebody is in its network namespace.
+            It ends when the agent does: the CLAT's network namespace would outlive the agent if anybody stayed in it.
 
             Exit status: 0 ended by you, by --packets or --seconds; 2 no agent answers, or it refuses; 71 the system refuses; \
             73 the file cannot be written; 74 the CLAT has gone, or the agent.
@@ -77,7 +77,7 @@ struct CaptureCommand: ParsableCommand {
         }
         guard let failure = recorder.failure else { return }
         if failure.call.hasPrefix("write") { try fail(73, failure, Self.room) }
-        try fail(74, failure, "the CLAT has gone; why, tells: clat-agent status \(interface)")
+        try fail(74, failure, "the CLAT has gone; to see why: clat-agent status \(interface)")
     }
 
     private static let room = "make room, or name another file with --output"

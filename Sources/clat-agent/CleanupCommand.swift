@@ -17,7 +17,7 @@ struct CleanupCommand: ParsableCommand {
             clatd is running; 77 you are not root.
             """)
 
-    @Flag(name: .long, help: "After clatd; the only one this knows.")
+    @Flag(name: .long, help: "What a killed clatd left; required, as there is nothing else that this cleans up after.")
     var clatd = false
 
     @Flag(name: [.short, .long], help: "Do not ask.")

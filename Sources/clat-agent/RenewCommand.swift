@@ -17,7 +17,7 @@ struct RenewCommand: ParsableCommand {
     @Argument(help: "The interface.", completion: .interface)
     var interface: String
 
-    @Flag(name: .long, help: "Say nothing, and end well, where no agent runs or it knows no such interface.")
+    @Flag(name: .long, help: "Say nothing, and exit with 0, where no agent runs or it knows no such interface.")
     var quiet = false
 
     @Option(

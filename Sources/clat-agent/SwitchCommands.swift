@@ -6,7 +6,7 @@ struct EnableCommand: ParsableCommand {
         commandName: "enable",
         abstract: "Switch the CLAT of an interface on again.",
         discussion: """
-            Root's; without --lasting also that of the group clat-agent.
+            For root; without --lasting for the group clat-agent, too.
 
             Example: clat-agent enable wlan0 --lasting
 
@@ -23,7 +23,7 @@ struct DisableCommand: ParsableCommand {
         commandName: "disable",
         abstract: "Switch the CLAT of an interface off, until the next boot or for good.",
         discussion: """
-            It stays off when the agent is stopped and started. Root's; without --lasting also that of the group clat-agent.
+            It stays off when the agent is stopped and started. For root; without --lasting for the group clat-agent, too.
 
             Example: clat-agent disable wlan0
 

@@ -476,6 +476,8 @@ def test_install_and_uninstall(tmp_path):
     missing = {link for link in links if not (readme.parent / link).exists()}
     # For those who have the source.
     assert missing <= {"CONTRIBUTING.md", "Tests/Lab/README.md"} and len(links) > 5
+    named = {name for text in readme.parent.rglob("*.md") for name in re.findall(r"`(contrib/[\w./-]*\w)", text.read_text())}
+    assert len(named) > 4 and not {name for name in named if not (readme.parent / name).exists()}
     # The runtime directory outlives the service.
     (tmp_path / "run/clat-agent").mkdir(parents=True)
     (tmp_path / "run/clat-agent/disabled").write_text("eth0\n")

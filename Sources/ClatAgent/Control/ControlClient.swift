@@ -28,10 +28,10 @@ public struct ControlClient {
                 "the agent knows no interface \(name); "
                     + (known.isEmpty ? "it knows none" : "it knows: \(known.joined(separator: ", "))")
             case .refused(ServiceInterface.permissionDenied, _):
-                "only root may do that, or, if it is to renew, or to enable or disable until the next boot, the group "
-                    + "clat-agent; try again with sudo"
+                "only root may do that (members of the group clat-agent may renew, and enable or disable until the next boot); "
+                    + "try again with sudo"
             case .refused(ControlInterface.noNamespace, let parameters):
-                "\(parameters["interface"] ?? "") has no CLAT now; why, tells: clat-agent status"
+                "\(parameters["interface"] ?? "") has no CLAT now; to see why: clat-agent status"
             case .refused(ControlInterface.notLasting, let parameters):
                 "it holds until the agent ends, and cannot be kept: \(parameters["cause"] ?? "")"
             case .refused(ControlInterface.notReexecuted, let parameters):

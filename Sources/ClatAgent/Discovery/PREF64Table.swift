@@ -63,7 +63,7 @@ public struct PREF64Table: Hashable, Sendable, Codable {
     public private(set) var entries: [Entry] = []
     /// Prefixes through which nothing came back, and until when they are passed over.
     private var suspects: [PREF64: BootInstant] = [:]
-    /// What is used, while there is any: words of resolvers, and of routers that lead there.
+    /// What is used, while there is any: the words of routers that lead there.
     private var routed: Set<Word> = []
     /// Entries refused because the table was full.
     public private(set) var refused = 0

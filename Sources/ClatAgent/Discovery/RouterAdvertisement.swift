@@ -6,8 +6,11 @@ public import ClatTranslator
 public struct RouterAdvertisement: Hashable, Sendable {
     /// Router preference (RFC 4191 section 2.1).
     public enum Preference: Int, Sendable, Codable, Comparable {
+        /// 11 in binary: after all others.
         case low = -1
+        /// 00: what a router is that says nothing of it.
         case medium = 0
+        /// 01: before all others.
         case high = 1
         /// Orders by preference.
         public static func < (left: Preference, right: Preference) -> Bool { left.rawValue < right.rawValue }

@@ -7,7 +7,7 @@ import ClatTranslator
 ///
 /// The host has 192.0.0.x for the CLAT alone, but an uplink of an IPv6-only network has no other, so the kernel takes it for
 /// whatever a program forces out of there, and answers ARP for it on every link. It stands at egress of the host's own device, and
-/// goes with the process, however that ends. It outlasts the CLAT for a while, as `UplinkMachine` tells.
+/// goes with the process, however that ends. It outlasts the CLAT for a while, as `GuardTimer` tells.
 final class UplinkGuard {
     private enum Way: ~Copyable {
         /// By an eBPF program.

@@ -31,7 +31,7 @@ public enum RouterAdvertisementProblem: String, CountedProblem, Hashable, CaseIt
     case tooLarge = "too-large"
     /// More advertisements on the link than there is a reason for (`RouterAdvertisement.perSecond`); it was not looked at.
     case tooMany = "too-many"
-    /// A router, prefix, PREF64 or resolver beyond those that are kept of a link.
+    /// A router, prefix, route, PREF64 or resolver beyond those that are kept of a link.
     case noRoom = "no-room"
     /// A PREF64 option whose length is not 2 (in units of 8 octets).
     case pref64Length = "pref64-length"
@@ -63,7 +63,7 @@ public enum RouterAdvertisementProblem: String, CountedProblem, Hashable, CaseIt
         case .tooLarge: "It has more octets or options than are read: let the router announce less."
         case .tooMany: "More came in a second than are looked at: see by a capture who floods the link."
         case .noRoom:
-            "It tells more routers, prefixes or resolvers than are kept of a link: see by a capture who floods it."
+            "It tells more routers, prefixes, routes or resolvers than are kept of a link: see by a capture who floods it."
         case .pref64Length: "A PREF64 option has not length 2: update the software of the router."
         case .pref64PrefixLengthCode:
             "A PREF64 option has prefix length code 6 or 7: update the software of the router."

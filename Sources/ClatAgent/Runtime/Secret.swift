@@ -1,7 +1,7 @@
 import ClatBase
 import Glibc
 
-/// The key of the CLAT addresses (RFC 7217 section 5): made once, kept on disk, readable by root only.
+/// The key of the CLAT addresses (RFC 7217 section 5): made once, kept on disk, readable by the agent's user only (mode 0600).
 enum Secret {
     static let size = 32
 

@@ -5,6 +5,7 @@
  *	host --from_host--> TUN --from_tun--> uplink
  *	host <--from_tun--- TUN <-from_uplink- uplink
  *
+ * What is plain from_host and from_uplink translate themselves (translate.h), and redirect past the TUN.
  * Nothing is routed by the namespace's stack, so it needs neither forwarding nor policy rules, and the hop is counted
  * once. Of what arrives for a CLAT address the stack keeps neighbour discovery, MLD and the native echo.
  */
