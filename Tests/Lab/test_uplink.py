@@ -87,6 +87,7 @@ def test_an_uplink_that_is_deleted_and_comes_back(lab, on):
     lab.laptop.ip("link del eth0")
     wait_until(lambda: link(lab, "clat-eth0") is None, what="an end of the host's device")
     assert "clat" not in routes(lab)
+    wait_until(lambda: "eth0: IPv4 is off because the interface has gone" in on.log, what="a word of it, by its name")
     lab.switch.ip(f"link add laptop master lan up type veth peer name eth0 netns {lab.laptop.name}")
     lab.laptop.ip(f"link set eth0 address {lab.LAPTOP_HARDWARE_ADDRESS} up")
     on.wait_for("on")
