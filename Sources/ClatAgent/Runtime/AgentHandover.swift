@@ -57,7 +57,7 @@ extension Agent {
                 }
             }
         } catch {
-            log.warning("all that an agent before this one has left is built anew: its account of that \(error)")
+            log.warning("what an agent before this one has left is built anew: its account of it \(error)")
         }
         for name in inherited.names.sorted() {
             log.debug("a descriptor that nobody needs is closed: \(name)")
