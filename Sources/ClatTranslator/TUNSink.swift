@@ -3,10 +3,10 @@ import Glibc
 /// Writes frames to the TUN; one that fails is lost, as on any wire.
 ///
 /// Datagrams wait in `DatagramBatch`es, one for each flow, until one comes that does not fit into its flow's, until something else
-/// than a datagram comes, or until whoever reads finds nothing more to read and calls `flush()`. So within a flow nothing overtakes
-/// anything, and nothing waits longer than it takes to translate `patience` frames.
+/// than a datagram comes, until `patience` frames were read, or until whoever reads finds nothing more to read and calls `flush()`. So
+/// within a flow nothing overtakes anything, and nothing waits for long.
 package struct TUNSink: PacketSink, ~Copyable {
-    /// Frames that may come after one that waits.
+    /// So many frames are read, and no more, before what waits is sent.
     static let patience = 256
 
     private let descriptor: CInt
@@ -21,7 +21,7 @@ package struct TUNSink: PacketSink, ~Copyable {
     private var batches = InlineArray<16, DatagramBatch> { _ in DatagramBatch() }
     private var keys = InlineArray<16, UInt32>(repeating: 0)
     private var held = 0
-    /// Datagrams that came since nothing waited.
+    /// Frames that were read since something waits.
     private var passed = 0
 
     /// - Parameters:
@@ -41,6 +41,13 @@ package struct TUNSink: PacketSink, ~Copyable {
         frame.withUnsafeBytes { write($0, datagrams: 1) }
     }
 
+    /// To be called after each frame that was read, whatever came of it.
+    package mutating func finishFrame() {
+        guard isHolding else { return }
+        passed &+= 1
+        if passed == Self.patience { flush() }
+    }
+
     /// Sends all that waits, the flows in the order in which they began to.
     package mutating func flush() {
         for index in 0..<held { sendBatch(index) }
@@ -56,8 +63,6 @@ package struct TUNSink: PacketSink, ~Copyable {
     /// False if the datagram is to be sent by itself, now.
     @inline(__always)
     private mutating func hold(_ frame: RawSpan, of flow: DatagramBatch.Flow) -> Bool {
-        if passed == Self.patience { flush() }
-        passed &+= 1
         for index in 0..<held where keys[index] == flow.key {
             if batches[index].append(frame, of: flow) { return true }
             sendBatch(index)

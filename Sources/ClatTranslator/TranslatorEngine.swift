@@ -210,6 +210,7 @@ private final class Shared: Sendable {
                 var bytes = buffer.mutableBytes
                 translator.translate(
                     &bytes, frame: headroom..<headroom + count, now: Self.coarseNanoseconds, into: &sink)
+                sink.finishFrame()
                 if sink.faults != 0 {
                     writeFaults.add(sink.faults, ordering: .relaxed)
                     sink.faults = 0

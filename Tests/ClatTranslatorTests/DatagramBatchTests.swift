@@ -26,6 +26,7 @@ struct DatagramBatchTests {
         /// Sends one and returns what that has set free.
         mutating func send(_ frame: [UInt8]) -> [[UInt8]] {
             frame.withUnsafeBytes { sink.send(RawSpan(_unsafeBytes: $0)) }
+            sink.finishFrame()
             return read()
         }
 
@@ -253,9 +254,17 @@ struct DatagramBatchTests {
         let waiting = (0..<16).map { Self.frame(ipv6: false, payload: [1], port: 1000 + $0) }
         for frame in waiting { #expect(wire.send(frame) == []) }
         let other = Self.frame(ipv6: false, payload: [2], port: 2000)
-        for _ in 16..<256 { #expect(wire.send(other) == [other]) }
-        #expect(wire.send(other) == waiting)
+        for _ in 17..<256 { #expect(wire.send(other) == [other]) }
+        #expect(wire.send(other) == [other] + waiting)
+        #expect(wire.flush() == [])
+        // Also where nothing comes out of what is read.
+        #expect(wire.send(other) == [])
+        for _ in 1..<255 { wire.sink.finishFrame() }
         #expect(wire.flush() == [other])
+        #expect(wire.send(other) == [])
+        for _ in 1..<256 { wire.sink.finishFrame() }
+        let isHolding = wire.sink.isHolding
+        #expect(!isHolding)
     }
 
     @Test("flows with one key are told apart, and neither overtakes itself")
