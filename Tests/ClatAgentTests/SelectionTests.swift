@@ -190,15 +190,24 @@ struct SelectionTests {
         #expect(world.uplink(2)?.refused[.noRoom] == 9)
     }
 
-    @Test("who says that it leads to ::/0 is a default router like others, of the preference it says there")
+    @Test(
+        "who says that it leads to ::/0 is a default router like others, of the preference and for the time it says there"
+    )
     func defaultRoute() throws {
         let low = "18 01 00 18 00000708", high = "18 01 00 08 00000708"
         var world = try started()
         try world.happen(.advertisement(try parse(header + low, from: second), uplink: 2))
         #expect(used(world) == ["2001:db8:64::/96", "fe80::1"], "who told the PREF64 is used")
+        let withdrawn = "18 01 00 00 00000000", short = "18 01 00 00 0000003c"
+        try world.happen(.advertisement(try parse(header + withdrawn), uplink: 2))
+        #expect(used(world) == ["2001:db8:64::/96", "fe80::2"], "it is no default router any more")
+        try world.happen(.advertisement(try parse(noRouter + short), uplink: 2))
+        #expect(used(world) == ["2001:db8:64::/96", "fe80::1"])
+        try world.pass(.seconds(61))
+        #expect(used(world) == ["2001:db8:64::/96", "fe80::2"])
         // By DNS nobody in particular has told it.
         let told = try #require(PREF64("2001:db8:64::/96"))
-        for (route, next) in [(low, "fe80::1"), (high, "fe80::2")] {
+        for (route, next) in [(low, "fe80::1"), (high, "fe80::2"), ("18 01 00 00 ffffffff", "fe80::2")] {
             world = World()
             world.resolve = { _ in .prefixes([told], lifetime: 600) }
             try world.happen(.link(ethernet(2)))

@@ -86,6 +86,8 @@ public struct LinkKnowledge: Hashable, Sendable, Codable {
 
     /// Routers, and prefixes, kept at most: a flood costs nothing.
     public static let routerCapacity = 16
+    /// In seconds; what a header can say, should an option say that it is for ever.
+    private static let longestRouterLifetime = 65535
     /// See ``routerCapacity``.
     public static let prefixCapacity = 32
     /// See ``routerCapacity``.
@@ -116,6 +118,11 @@ public struct LinkKnowledge: Hashable, Sendable, Codable {
             address: advertisement.router, preference: advertisement.preference,
             expires: now + .seconds(advertisement.routerLifetime),
             hardwareAddress: advertisement.hardwareAddress, mtu: advertisement.mtu, heard: now)
+        // What it says of its route to ::/0 goes before what its header says (RFC 4191 section 3.1).
+        for route in advertisement.routes where route.prefix.length == 0 {
+            router.preference = route.preference
+            router.expires = now + .seconds(min(Int(route.lifetime), Self.longestRouterLifetime))
+        }
         if let index = routers.firstIndex(where: { $0.address == router.address }) {
             let old = routers[index]
             // What an advertisement leaves out stays as it was (RFC 4861 section 6.3.4), unless another router may have sent it.
@@ -134,7 +141,8 @@ public struct LinkKnowledge: Hashable, Sendable, Codable {
         for information in advertisement.prefixes where !hear(information, from: router.address, now: now) {
             surplus += 1
         }
-        for information in advertisement.routes where !hear(information, from: router.address, now: now) {
+        for information in advertisement.routes
+        where information.prefix.length > 0 && !hear(information, from: router.address, now: now) {
             surplus += 1
         }
         for option in advertisement.rdnss {

@@ -33,18 +33,12 @@ extension LinkKnowledge {
     }
 
     /// The router to use towards a PREF64: of those that say that they lead there, by the longest prefix, else of the default
-    /// routers; among them the one that told it, else the best. Who says that it leads to ::/0 is a default router of the preference it
-    /// says there, and no more (RFC 4191 section 3.1).
+    /// routers; among them the one that told it, else the best.
     public func router(for entry: PREF64Table.Entry, now: BootInstant) -> Router? {
-        let leading = leading(to: entry)
-        var candidates = leading.compactMap { route in
+        var candidates = leading(to: entry).compactMap { route in
             routers.first { $0.address == route.router }.map { ($0, route.preference) }
         }
-        if leading.allSatisfy({ $0.prefix.length == 0 }) {
-            candidates += routers.filter { router in
-                router.expires > now && !leading.contains { $0.router == router.address }
-            }.map { ($0, $0.preference) }
-        }
+        if candidates.isEmpty { candidates = routers.filter { $0.expires > now }.map { ($0, $0.preference) } }
         if let teller = candidates.first(where: { $0.0.address == entry.router }) { return teller.0 }
         // The first of the best.
         let best = candidates.map(\.1).max()

@@ -130,12 +130,12 @@ extension Instance {
         for route in try place.netlink.routes(.ipv6)
         where route.table == .main && route.kind == .unicast && route.outputIndex == link.index {
             guard case .v6(let destination) = route.destination.address else { continue }
-            if route.isDefault {
-                if case .v6(let gateway) = route.gateway { router = gateway } else { router = .unspecified }
-            } else if route.gateway == nil, route.metric == 256, route.origin == .static,
+            if route.gateway == nil, route.metric == 256, route.origin == .static,
                 let prefix = IPv6Prefix(destination, length: route.destination.length)
             {
                 onLink.append(prefix)
+            } else if route.isDefault {
+                if case .v6(let gateway) = route.gateway { router = gateway } else { router = .unspecified }
             }
         }
         return router.map {
