@@ -85,8 +85,10 @@ public struct HostAddress: Hashable, Sendable {
     public var index: Int
     /// The address.
     public var value: IPAddress
-    /// How many bits of it the link's prefix has, where the kernel said so: it may have one address with two.
+    /// How many bits of it the link's prefix has, where the kernel said so.
     public var prefixLength: Int?
+    /// The other end's, where there is one alone. An interface may have one address with several of these, or lengths.
+    public var peer: IPAddress?
 
     /// An IPv6 address that is good beyond the link.
     var isGlobal: Bool {
@@ -94,10 +96,11 @@ public struct HostAddress: Hashable, Sendable {
     }
 
     /// That address on that interface.
-    public init(index: Int, value: IPAddress, prefixLength: Int? = nil) {
+    public init(index: Int, value: IPAddress, prefixLength: Int? = nil, peer: IPAddress? = nil) {
         self.index = index
         self.value = value
         self.prefixLength = prefixLength
+        self.peer = peer
     }
 }
 

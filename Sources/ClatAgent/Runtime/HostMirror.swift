@@ -70,7 +70,9 @@ extension InterfaceAddress {
 
 extension HostAddress {
     init(_ address: InterfaceAddress) {
-        self.init(index: Int(address.index), value: address.address, prefixLength: Int(address.prefixLength))
+        self.init(
+            index: Int(address.index), value: address.address, prefixLength: Int(address.prefixLength),
+            peer: address.peer)
     }
 }
 
