@@ -119,6 +119,8 @@ struct ServiceManagerTests {
             words.append(String(decoding: octets.prefix(count), as: UTF8.self))
         }
         #expect(!words.contains { $0.contains("REMOVE=1\nFDNAME=state") })
+        #expect(keep(at: 6) == BootInstant(nanoseconds: 15_000_000_000), "not again at each event")
+        #expect(recv(socket.rawValue, &octets, octets.count, CInt(MSG_DONTWAIT)) < 0)
         #expect(keep(at: 15) == nil && !store.isBehind && store.number == 2)
     }
 

@@ -37,6 +37,8 @@ struct DescriptorStore {
     private var keptAt = BootInstant(nanoseconds: 0)
     /// Whether the manager has less than it should: what stands now would not survive the process, or not whole.
     private(set) var isBehind = false
+    /// What was tried in vain, and until when it is not tried again.
+    private var tried: (handover: Handover, notBefore: BootInstant)?
 
     /// Knowledge alone is not kept more often than this: a flood of advertisements is no flood for the manager.
     private static let pause: Duration = .seconds(1)
@@ -56,24 +58,31 @@ struct DescriptorStore {
     ) -> BootInstant? {
         guard handover != kept else { return nil }
         if !isLast, let kept, kept.hasSameParts(as: handover), now < keptAt + Self.pause { return keptAt + Self.pause }
+        if !isLast, let tried, now < tried.notBefore, tried.handover.hasSameParts(as: handover) {
+            return tried.notBefore
+        }
         var wanted: Set<String> = []
+        // A manager that takes nothing costs a second, and is asked for nothing more.
+        isBehind = false
         for entry in handover.entries {
             guard let own = descriptors(entry.index) else { continue }
             for (name, descriptor) in Self.names(own, entry.index) {
                 wanted.insert(name)
-                if !held.contains(name), manager.keep(descriptor, as: name) { held.insert(name) }
+                guard !isBehind, !held.contains(name) else { continue }
+                if manager.keep(descriptor, as: name) { held.insert(name) } else { isBehind = true }
             }
         }
-        var isTold = true
-        if !handover.entries.isEmpty {
-            isTold = tell(handover)
-            // An account that is not quite true any more is better than none.
-            wanted.formUnion(isTold ? [Self.state(number)] : held.filter(Self.isState))
+        if !isBehind, !handover.entries.isEmpty {
+            isBehind = !tell(handover)
+            wanted.insert(Self.state(number))
+        }
+        // An account that is not quite true any more is better than none.
+        guard !isBehind else {
+            tried = (handover, now + Self.retry)
+            return now + Self.retry
         }
         drop { !wanted.contains($0) }
-        isBehind = !isTold || !held.isSuperset(of: wanted)
-        guard !isBehind else { return now + Self.retry }
-        (kept, keptAt) = (handover, now)
+        (kept, keptAt, tried) = (handover, now, nil)
         return nil
     }
 
