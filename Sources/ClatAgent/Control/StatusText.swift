@@ -34,10 +34,7 @@ public enum StatusText {
             let left =
                 (status.pref64LifetimeSeconds.map { ", \(duration($0)) left" } ?? "")
                 + (status.pref64RefreshSeconds.map { ", refreshed in \(duration($0))" } ?? "")
-            let teller =
-                status.pref64Router.map { " from router \($0)" } ?? status.pref64Resolver.map { " from resolver \($0)" }
-                ?? (status.pref64Source == "configuration" ? " from the configuration" : "")
-            add("PREF64", pref64 + teller + left)
+            add("PREF64", pref64 + (status.pref64Teller.map { " from \($0)" } ?? "") + left)
         }
         add("IPv4", both(status.ipv4Address, status.device).map { "\($0) on \($1)" })
         add("IPv6", status.ipv6Address.map { $0 + (status.ipv6AddressState.map { " (\($0))" } ?? "") })

@@ -119,10 +119,7 @@ public struct Doctor {
     private mutating func examine(_ entry: InterfaceStatus) {
         let name = entry.interface
         if entry.state == .on {
-            let teller =
-                entry.pref64Router ?? entry.pref64Resolver
-                ?? (entry.pref64Source == "configuration" ? "the configuration" : nil)
-            tell(.good(name, entry.reason.sentence + (teller.map { ", from \($0)" } ?? "")))
+            tell(.good(name, entry.reason.sentence + (entry.pref64Teller.map { ", from \($0)" } ?? "")))
         } else if entry.hasIPv4 {
             tell(.good(name, entry.reason.sentence))
         } else {

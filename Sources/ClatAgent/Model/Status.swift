@@ -53,6 +53,11 @@ public struct InterfaceStatus: Codable, Sendable, Equatable {
     public var pref64Router: String?
     /// The resolver's address, where a resolver told it.
     public var pref64Resolver: String?
+    /// Who told it, in words; nil while it gives way to another.
+    var pref64Teller: String? {
+        pref64Router.map { "router \($0)" } ?? pref64Resolver.map { "resolver \($0)" }
+            ?? (pref64Source == "configuration" ? "the configuration" : nil)
+    }
     /// Seconds until it runs out unless it is told again.
     public var pref64LifetimeSeconds: Int?
     /// Seconds until the agent asks for it anew by itself, unless it is told before.
