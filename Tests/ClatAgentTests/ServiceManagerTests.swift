@@ -7,11 +7,18 @@ import Testing
 
 @Suite("The service manager")
 struct ServiceManagerTests {
+    /// That nobody else has.
+    private static func name() -> String { "clat-agent-notify-\(getpid())-\(UInt32.random(in: .min ... .max))" }
+
+    /// What a service manager listens on.
+    private static func socket() -> OwnedDescriptor {
+        OwnedDescriptor(adopting: Glibc.socket(AF_UNIX, CInt(SOCK_DGRAM.rawValue | SOCK_CLOEXEC.rawValue), 0))
+    }
+
     @Test("hears what it asked for, by path and by abstract name", arguments: [true, false])
     func messages(isAbstract: Bool) throws {
-        let name = "/tmp/clat-agent-notify-\(getpid())-\(UInt32.random(in: .min ... .max))"
-        let kind = CInt(SOCK_DGRAM.rawValue | SOCK_CLOEXEC.rawValue)
-        let socket = OwnedDescriptor(adopting: Glibc.socket(AF_UNIX, kind, 0))
+        let name = "/tmp/" + Self.name()
+        let socket = Self.socket()
         try (isAbstract ? UnixAddress(abstract: name) : UnixAddress(path: name)).bind(socket.rawValue)
         defer { unlink(name) }
         let manager = ServiceManager { $0 == "NOTIFY_SOCKET" ? (isAbstract ? "@" : "") + name : nil }
@@ -36,9 +43,8 @@ struct ServiceManagerTests {
 
     @Test("keeps descriptors where it says so: new ones before the old go, knowledge alone once a second")
     func store() throws {
-        let name = "clat-agent-store-\(getpid())-\(UInt32.random(in: .min ... .max))"
-        let kind = CInt(SOCK_DGRAM.rawValue | SOCK_CLOEXEC.rawValue)
-        let socket = OwnedDescriptor(adopting: Glibc.socket(AF_UNIX, kind, 0))
+        let name = Self.name()
+        let socket = Self.socket()
         try UnixAddress(abstract: name).bind(socket.rawValue)
         #expect(!ServiceManager { $0 == "NOTIFY_SOCKET" ? "@\(name)" : nil }.keepsDescriptors)
         let manager = ServiceManager { ["NOTIFY_SOCKET": "@\(name)", "FDSTORE": "64"][$0] }
@@ -97,9 +103,8 @@ struct ServiceManagerTests {
 
     @Test("where a new account is not to be had the old one stays, and it is tried again")
     func behind() throws {
-        let name = "clat-agent-store-\(getpid())-\(UInt32.random(in: .min ... .max))"
-        let kind = CInt(SOCK_DGRAM.rawValue | SOCK_CLOEXEC.rawValue)
-        let socket = OwnedDescriptor(adopting: Glibc.socket(AF_UNIX, kind, 0))
+        let name = Self.name()
+        let socket = Self.socket()
         try UnixAddress(abstract: name).bind(socket.rawValue)
         let manager = ServiceManager { ["NOTIFY_SOCKET": "@\(name)", "FDSTORE": "64"][$0] }
         var handover = try Handover(decoding: Array(HandoverTests.golden.utf8))

@@ -35,10 +35,10 @@ struct DescriptorStore {
     private(set) var number: Int
     private var kept: Handover?
     private var keptAt = BootInstant(nanoseconds: 0)
-    /// Whether the manager has less than it should: what stands now would not survive the process, or not whole.
-    private(set) var isBehind = false
     /// What was tried in vain, and until when it is not tried again.
     private var tried: (handover: Handover, notBefore: BootInstant)?
+    /// Whether the manager has less than it should: what stands now would not survive the process, or not whole.
+    var isBehind: Bool { tried != nil }
 
     /// Knowledge alone is not kept more often than this: a flood of advertisements is no flood for the manager.
     private static let pause: Duration = .seconds(1)
@@ -63,21 +63,22 @@ struct DescriptorStore {
         }
         var wanted: Set<String> = []
         // A manager that takes nothing costs a second, and is asked for nothing more.
-        isBehind = false
+        var isTaking = true
         for entry in handover.entries {
             guard let own = descriptors(entry.index) else { continue }
             for (name, descriptor) in Self.names(own, entry.index) {
                 wanted.insert(name)
-                guard !isBehind, !held.contains(name) else { continue }
-                if manager.keep(descriptor, as: name) { held.insert(name) } else { isBehind = true }
+                guard isTaking, !held.contains(name) else { continue }
+                isTaking = manager.keep(descriptor, as: name)
+                if isTaking { held.insert(name) }
             }
         }
-        if !isBehind, !handover.entries.isEmpty {
-            isBehind = !tell(handover)
+        if isTaking, !handover.entries.isEmpty {
+            isTaking = tell(handover)
             wanted.insert(Self.state(number))
         }
         // An account that is not quite true any more is better than none.
-        guard !isBehind else {
+        guard isTaking else {
             tried = (handover, now + Self.retry)
             return now + Self.retry
         }
