@@ -76,6 +76,7 @@ def test_an_aim_is_judged_by_its_worst_row(limit, at_most, verdict):
     made = results([10] * 3, [10] * 3, [5] * 3)
     aim = aims.Aim("speed", "other", "control", ["row", "second"], limit, at_most=at_most)
     assert aim.row(made)[3] == verdict
+    assert aims.Aim("cost", "other", "control", ["row"], 0.4, at_most=True).row(made)[3] == "MISSED"
     assert aims.Aim("speed", "nobody", "control", ["row"], limit).row(made)[2:] == ["not measured", ""]
 
 

@@ -91,11 +91,12 @@ struct PolicyTests {
         try world.happen(.route(native))
         #expect(world.uplink(2)?.reason.state == .on)
         #expect(world.kernel.places[2]?.routes.first?.metric == 1026)
-        // However far native IPv4 stands back, the CLAT stands behind it; `least` is what it would have without it.
+        // However far native IPv4 stands back, the CLAT stands behind it.
         try world.happen(.routeGone(native))
-        try world.happen(.route(DefaultRoute(isIPv6: false, index: 2, metric: 3003, origin: 16, gateway: gateway)))
+        let far = DefaultRoute(isIPv6: false, index: 2, metric: 3003, origin: 16, gateway: gateway)
+        try world.happen(.route(far))
         #expect(world.kernel.places[2]?.routes.first?.metric == 3004)
-        try world.happen(.routeGone(DefaultRoute(isIPv6: false, index: 2, metric: 3003, origin: 16, gateway: gateway)))
+        try world.happen(.routeGone(far))
         #expect(world.kernel.places[2]?.routes.first?.metric == 1025)
         try world.happen(.route(native))
         try world.happen(.configure(Configuration()))

@@ -86,14 +86,14 @@ public struct LinkKnowledge: Hashable, Sendable, Codable {
 
     /// Routers, and prefixes, kept at most: a flood costs nothing.
     public static let routerCapacity = 16
-    /// In seconds; what a header can say, should an option say that it is for ever.
-    private static let longestRouterLifetime = 65535
     /// See ``routerCapacity``.
     public static let prefixCapacity = 32
     /// See ``routerCapacity``.
     public static let resolverCapacity = 16
     /// See ``routerCapacity``.
     public static let routeCapacity = 32
+    /// Seconds; the most that a header can say, for an option that says more, or for ever.
+    private static let longestRouterLifetime = 65535
 
     /// What outlives the process: resolvers are asked anew.
     private enum CodingKeys: String, CodingKey {
@@ -214,7 +214,8 @@ public struct LinkKnowledge: Hashable, Sendable, Codable {
         return moments.compactMap { $0 }.filter { $0 > now }.min()
     }
 
-    /// The routes of a host on this link that sends through one router. That everything is on the link nobody says who means it.
+    /// The routes of a host on this link that sends through one router. A prefix of no length is left out: not every address is on
+    /// the link, whoever says so.
     func routing(through router: Router) -> Routing {
         Routing(
             router: router.address, hardwareAddress: router.hardwareAddress,
